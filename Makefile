@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-all lint format bench bench-training reliability screenshots lock clean
+.PHONY: help run test test-all lint format bench bench-training reliability screenshots lock licenses clean
 
 help: ## List these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned, hashed requirem
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-cluster.in -o requirements-cluster.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
+
+licenses: $(VENV)/.ready-dev ## List the licenses of the dependencies in docs/licenses.md
+	$(BIN)/python docs/list_licenses.py
 
 clean: ## Remove the virtual environment and all caches, but no runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
+from bc_model.data.image_headers import MAX_SIDE_PX
 from bc_model.data.images import field_of_view
+from bc_model.errors import ImageError
 from bc_model.model import last_conv_output, logits_output
 
 if TYPE_CHECKING:
@@ -271,6 +273,18 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """Encode an RGB image as JPEG of high quality, for display."""
+    """Encode an RGB image as JPEG of high quality, for display.
+
+    Raises
+    ------
+    ImageError
+        A side exceeds the limit of JPEG, 65,500 px. `read_image` returns no such image.
+    """
+    if max(image.shape[:2]) > MAX_SIDE_PX:
+        raise ImageError(
+            f"The image is too large for JPEG. Expected at most {MAX_SIDE_PX:,} pixels per side, "
+            f"got {image.shape[1]:,} x {image.shape[0]:,}. Use a smaller field of view.",
+            "too large",
+        )
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()

@@ -25,6 +25,7 @@ import platform
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +100,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 logger = logging.getLogger("bc_model.jobs")
 
 _children: list[subprocess.Popen] = []
+_job_of: dict[int, Job] = {}
+"""The job of each child process, by the number of the process."""
 _thread_lock = threading.Lock()
 
 
@@ -457,6 +460,7 @@ def launch_job(
             job.write_status("failed", message=message)
         raise job.error(f"{job.title}: {message}") from error
     _children.append(child)
+    _job_of[child.pid] = job
     _lower_priority(child.pid, nice)
     try:
         job.write_status("starting", pid=child.pid, message="Starting the process")
@@ -518,7 +522,20 @@ def advance_queue(
 
 def reap_children() -> None:
     """Collect child processes that have ended, so that they do not remain as zombies."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    ended = [child for child in _children if child.poll() is not None]
+    for child in ended:
+        _children.remove(child)
+        if job := _job_of.pop(child.pid, None):
+            _report_illegal_instruction(job, child.returncode)
+
+
+def _report_illegal_instruction(job: Job, returncode: int) -> None:
+    """Write why a process ended that could not write it itself."""
+    if returncode == -getattr(signal, "SIGILL", 0) and _state(job) == "interrupted":
+        job.write_status("failed", message=(
+            "The process ended because of an instruction that this processor does not have "
+            "(SIGILL). Run it on another machine."
+        ))  # fmt: skip
 
 
 def niceness() -> int:
@@ -617,7 +634,7 @@ def _process_start(process: psutil.Process) -> str:
     if sys.platform != "linux":
         return f"{process.create_time():.3f}"
     try:
-        text = read_bytes(f"/proc/{process.pid}/stat").decode(errors="replace")
+        text = read_bytes(f"/proc/{process.pid}/stat", 4096).decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError) as error:
         raise psutil.NoSuchProcess(process.pid) from error
     # The second field, the name of the program, may contain spaces and parentheses.
@@ -629,7 +646,7 @@ def _process_start(process: psutil.Process) -> str:
 def _boot_id() -> str:
     """Return a text that changes when Linux starts; empty if the system does not provide it."""
     try:
-        return read_bytes("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+        return read_bytes("/proc/sys/kernel/random/boot_id", 64).decode("ascii").strip()
     except OSError:
         return ""
 

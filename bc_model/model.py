@@ -18,6 +18,8 @@ import numpy as np
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import ConfigError, DataError, ModelError, WeightsError
 from bc_model.utils.arrays import open_weights
+from bc_model.utils.io import open_regular
+from bc_model.utils.processor import require_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -118,6 +120,7 @@ def build_model(
     >>> model.output_shape
     (None, 2)
     """
+    require_tensorflow()
     import keras
 
     entry = get_backbone(name)
@@ -271,6 +274,7 @@ def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int 
 
 def load_keras(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode, which never runs code from the file."""
+    require_tensorflow()
     import keras
 
     if not path.is_file():
@@ -352,7 +356,7 @@ def require_weights_file(path: Path) -> None:
             f"{', '.join(NAMED_WEIGHTS)}."
         )
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             first = _FIRST_BYTES.get(path.suffix)
             is_weights = first is not None and stream.read(len(first)) == first
     except OSError as error:

@@ -111,6 +111,7 @@ def tiny_config(synthetic_dataset: Path) -> TrainingConfig:
         finetune_epochs=1,
         batch_size=8,
         dense_units=(8,),
+        augmented_copies=2,
     )
 
 

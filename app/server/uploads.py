@@ -19,13 +19,15 @@ from streamlit import runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 MEMORY_VARIABLE = "BC_UPLOAD_MEMORY_MB"
-DEFAULT_MEMORY_MB = 1000
+DEFAULT_MEMORY_MB = 1100
+"""Enough for one archive beside the uploads of closed tabs, see `session_memory`."""
 MAX_PER_SESSION, MAX_PER_SERVER = 300, 1500
 """Number of uploads within `PERIOD_S`."""
 PERIOD_S = 60.0
-MAX_DISCARD_S = 60.0
 IDLE_S = 30.0
 """An upload without a new byte for this time is ended, because it reserves memory."""
+MAX_DISCARDED_BYTES = 64_000_000
+"""A refused upload up to this size is read, because a client that sends misses the answer."""
 
 _ROUTE = re.compile(r"/_stcore/upload_file/([^/]+)/[^/]+$")
 
@@ -67,7 +69,8 @@ class UploadLimitMiddleware:
         if refusal is None:
             await self._receive(scope, receive, send, n_bytes)
         else:
-            await _discard_body(receive)
+            if n_bytes <= MAX_DISCARDED_BYTES:
+                await _discard_body(receive)
             await refusal(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send, n_bytes: int) -> None:
@@ -119,12 +122,10 @@ def _refuse(status: int, text: str) -> PlainTextResponse:
 
 
 async def _discard_body(receive: Receive) -> None:
-    """Read and drop an upload: a client that still sends it would not receive the answer."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(MAX_DISCARD_S):
-            message = await receive()
-            while message["type"] == "http.request" and message.get("more_body"):
-                message = await receive()
+        async with asyncio.timeout(IDLE_S):
+            while (await receive()).get("more_body"):
+                pass
 
 
 def held_bytes() -> int:
@@ -137,7 +138,7 @@ def held_bytes() -> int:
 
 
 def read_memory_limit() -> int:
-    """Return the limit of all uploads, bytes: BC_UPLOAD_MEMORY_MB, or 1,000 MB."""
+    """Return the limit of all uploads, bytes: BC_UPLOAD_MEMORY_MB, or 1,100 MB."""
     text = os.environ.get(MEMORY_VARIABLE, str(DEFAULT_MEMORY_MB))
     if not text.isdecimal() or int(text) < 1:
         raise SystemExit(

@@ -19,7 +19,7 @@ from bc_model.errors import BcModelError
 VIEWS = ("Overview", "Duplicates", "Gallery", "Split", "Official folds")
 
 st.title("Data", anchor=False)
-st.markdown("Contents, duplicates and split leakage of the datasets on this machine.")
+st.markdown("Contents, duplicates and split leakage of the registered datasets.")
 
 chosen = select_dataset()
 if chosen is None:

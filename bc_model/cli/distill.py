@@ -13,7 +13,7 @@ from bc_model import distillation, inference
 from bc_model.cli.options import PATH, json_option, print_json
 from bc_model.errors import ConfigError, FolderNotFoundError
 from bc_model.training import runs_dir
-from bc_model.utils import check_writable, format_count, to_json
+from bc_model.utils import check_writable, format_count, require_tensorflow, to_json
 
 DATASETS = ("breakhis_100x", "breakhis_200x_224")
 FOLD_FILE = Path("folds") / "dsfold1.txt"
@@ -99,7 +99,10 @@ def _prepare_backend() -> None:
     """Set the precision of JAX and check the Keras backend before hours of work."""
     # GPUs multiply float32 with fewer bits by default. The training steps use bfloat16 anyway.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-    if backend := os.environ.get("KERAS_BACKEND"):
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend in (None, "", "tensorflow"):
+        require_tensorflow()
+    if backend:
         try:
             import keras  # noqa: F401
         except (ImportError, ValueError) as error:

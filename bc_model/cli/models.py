@@ -20,7 +20,7 @@ from bc_model.cli.options import (
     runs_option,
 )
 from bc_model.errors import ModelError, SplitError
-from bc_model.utils import silence_native_stderr, to_json, write_text_atomic
+from bc_model.utils import require_tensorflow, silence_native_stderr, to_json, write_text_atomic
 
 _model = click.argument("model", type=MODEL)
 
@@ -94,6 +94,7 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     """Export MODEL and its model card; compare each exported file with the original."""
     bundle = inference.open_bundle(model)
     bundle.verify()
+    require_tensorflow()
     click.echo("loading TensorFlow", err=True)
     with silence_native_stderr():
         import tensorflow  # noqa: F401
@@ -133,6 +134,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
             "Parity requires the model's own validation images. Give the split.csv of its run "
             "with --split."
         )
+    require_tensorflow()
     with silence_native_stderr():
         import tensorflow  # noqa: F401
     dataset = load_dataset(data_dir)

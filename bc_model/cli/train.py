@@ -19,9 +19,9 @@ from bc_model.cli.options import (
     log_to,
     training_options,
 )
-from bc_model.errors import BcModelError, ConfigError
+from bc_model.errors import BcModelError, ConfigError, ProcessorError
 from bc_model.jobs import end_with_stdin, hold_job, keep_alive
-from bc_model.utils import silence_native_stderr
+from bc_model.utils import require_tensorflow, silence_native_stderr
 
 logger = logging.getLogger("bc_model.training")
 
@@ -101,6 +101,11 @@ def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) ->
     # The import of TensorFlow takes seconds, so the status comes first.
     logger.info("Starting TensorFlow")
     run.write_status("starting", message="Starting TensorFlow")
+    try:
+        require_tensorflow()
+    except ProcessorError as error:
+        run.write_status("failed", message=str(error), error=type(error).__name__)
+        raise
     with keep_alive(run):
         with silence_native_stderr():
             from bc_model.training import train as train_model

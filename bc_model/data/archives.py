@@ -104,7 +104,14 @@ def open_archive(path: Path, name: str) -> Iterator[Archive]:
     `name` is used in messages. A damaged or unsafe archive raises `ArchiveError`, also while the
     entries are read.
     """
-    with _LimitedReader(open_regular(path).detach(), name) as raw:
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise ArchiveError(
+            f"The archive {path} cannot be read ({error.strerror}). Check the file and its "
+            "permissions."
+        ) from error
+    with _LimitedReader(file.detach(), name) as raw:
         size = raw.seek(0, io.SEEK_END)
         raw.seek(0)
         start = raw.read(4)

@@ -4,7 +4,6 @@ Reads the official BreakHis tree at any depth, one folder per class, or folders 
 that are mapped to the classes. An unusable file never stops the reading of the others.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from bc_model.data.hashing import FingerprintCache, format_path, read_fingerprin
 from bc_model.data.images import list_image_files
 from bc_model.data.registry import find_images_dir
 from bc_model.errors import ConfigError, DataError, ImageError
+from bc_model.utils.processor import usable_cores
 
 COLUMNS = [
     "path", "sha256", "class", "subtype", "year", "case", "section", "magnification",
@@ -119,7 +119,7 @@ def load_dataset(
 
     rows: list[dict] = []
     excluded: list[dict] = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         try:
             for n_done, (row, error) in enumerate(pool.map(read, files), start=1):
                 if error is None:

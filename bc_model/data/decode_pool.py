@@ -23,17 +23,21 @@ from typing import Any, Self, cast
 import numpy as np
 
 from bc_model.data.decode_worker import LENGTH, write_message
-from bc_model.data.image_headers import MAX_PIXELS, require_file_size
+from bc_model.data.image_headers import MAX_PIXELS, is_large, require_file_size
 from bc_model.errors import BusyError, CanceledError, ImageError
 from bc_model.utils.io import project_dir
+from bc_model.utils.processor import usable_cores
 
-MAX_WAITING = 16
+MAX_WAITING = 64
+"""As many as wait for the engine. A small image takes some hundredths of a second."""
 TIME_LIMIT_S = 2.5
 """CPU time for one image. The slowest accepted kind, progressive JPEG, takes 2 s at most."""
 WORKER_MB = 700
 """Largest memory of a worker process: 64 MB of progressive JPEG with 40 million pixels."""
+LARGE_NICENESS = 5
+"""Processes for large images get about a third of a core that others need as well."""
 
-_ELAPSED_RATIO = 4 if os.name == "posix" else 1
+_ELAPSED_RATIO = 8 if os.name == "posix" else 1
 """Limit of the elapsed time, as a multiple of the CPU time: other processes may need the cores."""
 _POLL_S = 0.1
 _PIPE_BYTES = 2**20
@@ -45,15 +49,17 @@ class DecodePool:
     """Decode images in processes with limits on time and memory, for many threads.
 
     Processes start with the first image and end with this process. A process that exceeds a limit
-    is replaced.
+    is replaced. Large images have their own queue and processes of lower priority, so that others
+    do not wait for them.
 
     Parameters
     ----------
     n_workers : int, optional
-        Number of processes. The default is the number of processor cores, or fewer if a quarter of
-        the memory is not sufficient for them.
+        Number of processes for images up to `LARGE_PIXELS`. The default is the number of usable
+        cores. Half as many further processes decode larger images, but at least one, and no more
+        than fit into a quarter of the memory.
     max_waiting : int
-        Largest number of images that wait for a process.
+        Largest number of images that wait in each queue.
     time_limit_s : float
         CPU time for one image.
 
@@ -72,13 +78,11 @@ class DecodePool:
         max_waiting: int = MAX_WAITING,
         time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
-        self.n_workers = n_workers or _default_workers()
-        self._max_pending = self.n_workers + max_waiting
+        n_small = n_workers or usable_cores()
+        n_large = max(1, min(n_small // 2, _memory_mb() // 4 // WORKER_MB))
         self._time_limit_s = time_limit_s
-        self._threads = ThreadPoolExecutor(self.n_workers, thread_name_prefix="decode")
-        self._idle: SimpleQueue[_Worker] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._n_pending = 0
+        self._small = _Queue(n_small, max_waiting)
+        self._large = _Queue(n_large, max_waiting, LARGE_NICENESS)
 
     def decode(
         self, data: bytes, name: str, *, is_canceled: Callable[[], bool] | None = None
@@ -111,7 +115,7 @@ class DecodePool:
         """
         require_file_size(len(data), name)
         request = _Request(data, name, self._time_limit_s)
-        future = self._submit(request)
+        future = (self._large if is_large(data) else self._small).submit(request)
         try:
             while not wait([future], _POLL_S).done:
                 if is_canceled is not None and is_canceled():
@@ -125,10 +129,8 @@ class DecodePool:
 
     def close(self) -> None:
         """End all processes; images that are being decoded are finished first."""
-        self._threads.shutdown()
-        with suppress(Empty):
-            while True:
-                self._idle.get_nowait().end()
+        for queue in (self._small, self._large):
+            queue.close()
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +143,21 @@ class DecodePool:
     ) -> None:
         self.close()
 
-    def _submit(self, request: "_Request") -> Future[np.ndarray]:
+
+class _Queue:
+    """Waiting images, and the threads and processes that decode them in order of arrival."""
+
+    def __init__(self, n_workers: int, max_waiting: int, niceness: int = 0) -> None:
+        self.n_workers = n_workers
+        self._max_pending = n_workers + max_waiting
+        self._niceness = niceness
+        self._threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode")
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._n_pending = 0
+
+    def submit(self, request: "_Request") -> Future[np.ndarray]:
+        """Return the future pixels, or raise `BusyError`."""
         with self._lock:
             if self._n_pending >= self._max_pending:
                 raise BusyError(
@@ -152,6 +168,12 @@ class DecodePool:
         future = self._threads.submit(self._run, request)
         future.add_done_callback(self._count_done)
         return future
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().end()
 
     def _count_done(self, _: Future[np.ndarray]) -> None:
         with self._lock:
@@ -172,7 +194,7 @@ class DecodePool:
                 return worker
             worker.end()
         try:
-            return _Worker()
+            return _Worker(self._niceness)
         except OSError as error:
             raise BusyError(
                 f"No process can be started to read images ({error.strerror}). Try again in a "
@@ -236,9 +258,9 @@ class _Request:
 class _Worker:
     """A process of `decode_worker`."""
 
-    def __init__(self) -> None:
+    def __init__(self, niceness: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bc_model.data.decode_worker"], cwd=project_dir(),
+            [sys.executable, "-m", "bc_model.data.decode_worker", str(niceness)], cwd=project_dir(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )  # fmt: skip
@@ -297,12 +319,6 @@ class _Worker:
                 raise EOFError("The process has ended.")
             rest = rest[count:]
         return buffer
-
-
-def _default_workers() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(n_cores, _memory_mb() // 4 // WORKER_MB))
 
 
 def _memory_mb() -> int:

@@ -1,5 +1,6 @@
 """Process of `DecodePool` that decodes images, one after the other, until its input ends.
 
+The argument is the niceness of the process.
 A request is a JSON header ``{"name", "n_bytes", "cpu_s"}`` and the content of a file. The answer is
 ``{"width_px", "height_px"}`` and the RGB values, or ``{"message", "reason"}``. JSON is preceded by
 its length. CPU time and memory are limited for each image by the operating system, which also ends
@@ -38,6 +39,8 @@ def write_message(stream: BinaryIO | io.FileIO, message: dict[str, Any]) -> None
 def main() -> None:
     """Answer requests on standard input until it ends, as it does when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent.
+    if hasattr(os, "nice"):  # Not on Windows.
+        os.nice(int(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # A library that prints cannot damage the answers.
     requests = sys.stdin.buffer

@@ -156,9 +156,12 @@ def read_fingerprint(path: Path, root: Path, cache: FingerprintCache | None) -> 
 
 
 def _decoder_version() -> str:
-    """Return the versions of the libraries that turn bytes into pixels."""
+    """Return the versions of this package's decoder and of its libraries.
+
+    The first number increases when `decode_image` returns other pixels for a file.
+    """
     jpeg = features.version("libjpeg_turbo") or features.version("jpg")
-    return f"1, Pillow {PIL.__version__}, JPEG {jpeg}"
+    return f"2, Pillow {PIL.__version__}, JPEG {jpeg}"
 
 
 def _read_cache(path: Path) -> dict[str, tuple[int, int, Fingerprint]]:

@@ -21,7 +21,7 @@ _MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"})
 _STRIP_PIXELS = 2**18
 _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError,
-    struct.error, Image.DecompressionBombError,
+    AssertionError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
 """Errors of Pillow for damaged files, found by decoding thousands of mutated files."""
 _TRANSPOSITIONS = {

@@ -33,6 +33,9 @@ MAX_TIFF_DIRECTORIES = 100
 """Directories are counted only for the message: one is accepted."""
 MAX_TIFF_TILE_PIXELS = 4096 * 4096
 """Tiles have 256 to 1024 px per side. Larger ones are accepted if they do not exceed the image."""
+LARGE_PIXELS = 8_000_000
+LARGE_FILE_MB = 16
+"""Images up to these sizes are decoded in 0.2 s; see `is_large`."""
 MAX_TIFF_PARTS = 2**18
 """Strips of one row, in four planes of the highest image."""
 
@@ -40,6 +43,7 @@ _DEFLATE_RATIO = 1032
 """Largest ratio of decoded to encoded bytes of Deflate, after its specification."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_PALETTE = 3
 _TRANSPARENCY_BYTES = {0: {2}, 2: {6}, 3: set(range(1, 257))}
 """Sizes of a tRNS chunk by color type. Other types have an alpha channel instead."""
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -79,7 +83,14 @@ _COMPRESSIONS = {
     **{50000: "", 50001: "WebP", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000"},
     **{34892: "lossy JPEG", 34887: "LERC", 50002: "JPEG XL", 52546: "JPEG XL"},
 }
-_COMPRESSION_RATIOS = {1: 1, 5: 4096, 8: _DEFLATE_RATIO, 32773: 64, 32946: _DEFLATE_RATIO}
+_UNCOMPRESSED = 1
+_COMPRESSION_RATIOS = {
+    _UNCOMPRESSED: 1,
+    5: 4096,
+    8: _DEFLATE_RATIO,
+    32773: 64,
+    32946: _DEFLATE_RATIO,
+}
 """Largest ratio of decoded to encoded bytes, for codings with a known one."""
 
 
@@ -133,12 +144,50 @@ def read_header(data: bytes, name: str) -> ImageHeader:
         if data.startswith(b"\xff\xd8"):
             return _read_jpeg(data, name)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _read_tiff(data, name)
+            return _TiffImage(data, name).header()
     except (ValueError, LookupError, ArithmeticError, struct.error) as error:
         if isinstance(error, ImageError):
             raise
         raise damaged(name) from error
     raise _other_format(data, name)
+
+
+def is_large(data: bytes) -> bool:
+    """Return whether decoding may take long, by the declared size; False if there is none.
+
+    It costs less than `read_header` and checks nothing.
+    """
+    if len(data) > LARGE_FILE_MB * 2**20:
+        return True
+    try:
+        if data.startswith(_PNG_SIGNATURE):
+            width, height = struct.unpack_from(">II", data, 16)
+        elif data.startswith(b"\xff\xd8"):
+            width, height = _find_jpeg_size(data)
+        else:
+            structure = TiffStructure(data)
+            fields = structure.read_directory(structure.first_offset)
+            (width,), (height,) = (
+                structure.read_integers(fields[tag], 1) for tag in (_WIDTH, _HEIGHT)
+            )
+    except (ValueError, LookupError, struct.error):
+        return False
+    return width * height > LARGE_PIXELS
+
+
+def _find_jpeg_size(data: bytes) -> tuple[int, int]:
+    position = 2
+    for _ in range(1000):
+        marker = _JPEG_MARKER.search(data, position)
+        if not marker:
+            break
+        position, code = marker.start(), data[marker.start() + 1]
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return width, height
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        position += 2 + (0 if code in (0x01, 0xD8) else length)
+    raise ValueError("No size.")
 
 
 def require_file_size(n_bytes: int, name: str) -> None:
@@ -244,7 +293,8 @@ def _read_png(data: bytes, name: str) -> ImageHeader:
         elif kind == b"IHDR":
             raise damaged(name)  # A second size would replace the one that was checked.
         elif kind == b"PLTE":
-            kept.append(data[position:end])
+            if color == _PNG_PALETTE and 3 <= length <= 768 and length % 3 == 0:
+                kept.append(data[position:end])  # Only a suggestion for other color types.
         elif kind in (b"tRNS", b"eXIf", b"acTL") and _is_intact(data, position, length):
             if kind == b"tRNS" and length in _TRANSPARENCY_BYTES.get(color, ()):
                 kept.append(data[position:end])
@@ -256,7 +306,8 @@ def _read_png(data: bytes, name: str) -> ImageHeader:
     position = min(position, len(data))
     n_encoded = position - pixels_start
     n_decoded = height * (width * bits * _PNG_CHANNELS[color] // 8)
-    if not pixels_start or n_decoded > n_encoded * _DEFLATE_RATIO:
+    has_colors = color != _PNG_PALETTE or any(part[4:8] == b"PLTE" for part in kept)
+    if not pixels_start or not has_colors or n_decoded > n_encoded * _DEFLATE_RATIO:
         raise damaged(name)
     if n_frames > 1 and data.find(b"fdAT", position) >= 0:
         raise _several_images(name, f"{n_frames:,}")
@@ -369,10 +420,6 @@ def _is_used_by_jpeg_decoder(code: int, body: bytes) -> bool:
     return not 0xE1 <= code <= 0xEF and code != 0xFE
 
 
-def _read_tiff(data: bytes, name: str) -> ImageHeader:
-    return _TiffImage(data, name).header()
-
-
 class _TiffImage:
     """The first directory of a TIFF file, whose values are checked in the order of the methods."""
 
@@ -396,14 +443,18 @@ class _TiffImage:
         offsets_tag, counts_tag, n_parts, part_pixels = self._parts()
         if part_pixels > max(MAX_TIFF_TILE_PIXELS, _round_up(self.width) * _round_up(self.height)):
             raise _too_costly(self.name, "its tiles are larger than the image")
+        # Each tile of JPEG data may have many progressive scans.
+        n_scans = self.structure.data.count(b"\xff\xda") if self.compression in (6, 7) else 0
+        if n_scans * part_pixels > MAX_SCAN_PIXELS:
+            raise _too_costly(self.name, "it has too many progressive scans")
         if n_parts > MAX_TIFF_PARTS:
             raise _too_costly(self.name, f"it has more than {MAX_TIFF_PARTS:,} strips or tiles")
         parts = {offsets_tag: self._numbers(offsets_tag, n_parts)}
         if counts_tag in self.fields:
             parts[counts_tag] = self._numbers(counts_tag, n_parts)
-            self._require_plausible_counts(parts[counts_tag], n_bits)
-        elif self.compression != 1:
+        elif self.compression != _UNCOMPRESSED:
             raise damaged(self.name)
+        self._require_enough_data(parts.get(counts_tag, ()), n_bits)
         orientation = self._integer(_ORIENTATION, 1)
         return ImageHeader(
             self.width,
@@ -424,7 +475,7 @@ class _TiffImage:
         """Return the number of bits of a pixel."""
         remedy = "Save the image as 8-bit RGB."
         if not 1 <= self.n_channels <= 6:
-            raise unsupported(self.name, "1 to 4 channels", f"{self.n_channels}", remedy)
+            raise unsupported(self.name, "1 to 6 channels", f"{self.n_channels}", remedy)
         bits = self._numbers(_BITS, self.n_channels) if _BITS in self.fields else (1,)
         if _SAMPLE_FORMAT in self.fields:
             formats = self._numbers(_SAMPLE_FORMAT, self.n_channels)
@@ -460,15 +511,17 @@ class _TiffImage:
         n_parts = n_planes * -(-self.width // width) * -(-self.height // height)
         return _TILE_OFFSETS, _TILE_BYTES, n_parts, width * height
 
-    def _require_plausible_counts(self, counts: tuple[int, ...], n_bits: int) -> None:
-        # Equal tiles may share their data, but not so often that reading them never ends.
-        n_encoded = sum(counts)
-        if n_encoded > MAX_FILE_MB * 2**20:
-            raise _too_costly(self.name, "its strips or tiles overlap")
+    def _require_enough_data(self, counts: tuple[int, ...], n_bits: int) -> None:
+        n_encoded = len(self.structure.data)
+        if self.compression != _UNCOMPRESSED:  # Its byte counts follow from the size.
+            # Equal tiles may share their data, but not so often that reading them never ends.
+            if sum(counts) > MAX_FILE_MB * 2**20:
+                raise _too_costly(self.name, "its strips or tiles overlap")
+            n_encoded = min(n_encoded, sum(counts))
         ratio = _COMPRESSION_RATIOS.get(self.compression)
-        # YCbCr samples may be stored at half the resolution.
-        n_decoded = self.width * self.height * n_bits // (16 if self.color_space == 6 else 8)
-        if ratio and n_decoded > min(n_encoded, len(self.structure.data)) * ratio:
+        # Two of three channels in YCbCr may be stored at a small fraction of the resolution.
+        n_decoded = self.width * self.height * n_bits // (24 if self.color_space == 6 else 8)
+        if ratio and n_decoded > n_encoded * ratio:
             raise damaged(self.name)
 
     def _decoder_fields(

@@ -48,6 +48,7 @@ from bc_model.jobs import (
     create_job,
     delete_job,
     end_process,
+    hold_job,
     is_own,
     keep_alive,
     launch_job,
@@ -62,6 +63,7 @@ SYNTHETIC_SOURCE = "generated"
 _MAX_SKIPPED_STORED = 200
 _REPORT_INTERVAL_S = 0.5
 _CANCELED = "Canceled on request. The downloaded part is kept."
+_DAMAGED = "damaged"
 
 IngestProgress = Callable[[str, int, int], None]
 """Called with 'uploading', 'downloading' or 'unpacking', finished bytes, and all bytes or 0."""
@@ -89,7 +91,7 @@ def add_dataset(
     Parameters, return value and errors: see `link_folder` and `add_archive`.
     """
     source = Path(source)
-    if source.is_file():
+    if source.exists() and not source.is_dir():
         return add_archive(source, name, registry=registry, progress=progress)
     return IngestResult(link_folder(source, name, registry), 0, [], [])
 
@@ -228,9 +230,10 @@ class DownloadJob(Job):
 class Download:
     """A download that is not a dataset yet, at one moment.
 
-    `state` is one of the states in `bc_model.jobs`, and `phase` is 'downloading', 'unpacking' or ''
-    before the start. The bytes are those of the phase; the total is 0 if it is unknown. `message`
-    contains why the download ended.
+    `state` is one of the states in `bc_model.jobs`, or 'damaged' if the files of the job are. In
+    this case, `url` may be empty. `phase` is 'downloading', 'unpacking' or '' before the start. The
+    bytes are those of the phase; the total is 0 if it is unknown. `message` contains why the
+    download ended.
     """
 
     name: str
@@ -245,7 +248,7 @@ class Download:
     @property
     def is_running(self) -> bool:
         """True while a process works on the download."""
-        return self.state not in ENDED_STATES
+        return self.state not in ENDED_STATES | {_DAMAGED}
 
 
 def start_download(
@@ -291,7 +294,7 @@ def run_download(
         if progress:
             progress(phase, n_bytes, n_total_bytes)
 
-    with keep_alive(job), _sigterm_as_interrupt():
+    with hold_job(job), keep_alive(job), _sigterm_as_interrupt():
         try:
             result = add_download(name, url=url, sha256=sha256, registry=registry, progress=report)
         except BaseException as error:
@@ -314,9 +317,7 @@ def list_downloads(registry: Path | None = None) -> list[Download]:
     reap_children()
     registry = registry or datasets_dir()
     downloads = map(_read_download, DownloadJob.find_all(registry / DOWNLOADS_FOLDER))
-    return [
-        download for download in downloads if download and not (registry / download.name).exists()
-    ]
+    return [download for download in downloads if not (registry / download.name).exists()]
 
 
 def cancel_download(name: str, registry: Path | None = None) -> None:
@@ -329,8 +330,7 @@ def cancel_download(name: str, registry: Path | None = None) -> None:
         return
     job.request("cancel")  # On another machine, the process ends at its next report.
     end_process(job)
-    download = _read_download(job)
-    if download and download.state == "interrupted":  # It could not write its final status.
+    if _read_download(job).state == "interrupted":  # It could not write its final status.
         job.write_status("canceled", message=_CANCELED)
 
 
@@ -340,11 +340,14 @@ def delete_download(name: str, registry: Path | None = None) -> None:
     Raises `DownloadError` if it, or another download from the same address, is running.
     """
     job = _find_job(name, registry)
-    if download := _read_download(job):
-        if download.is_running:
-            raise DownloadError(f"{job.title} is running. Cancel it before you delete it.")
+    if not job.exists:
+        return
+    download = _read_download(job)
+    if download.is_running:
+        raise DownloadError(f"{job.title} is running. Cancel it before you delete it.")
+    if download.url:
         discard_partial(download.url, job.path.parent)
-        delete_job(job)
+    delete_job(job)
 
 
 def _copy_upload(
@@ -454,21 +457,24 @@ def _downloads_folder(registry: Path) -> Iterator[Path]:
         yield folder
 
 
-def _read_download(job: DownloadJob) -> Download | None:
-    """Return the download of a job, or None if its files are missing or damaged."""
+def _read_download(job: DownloadJob) -> Download:
+    """Return the download of a job; its state is 'damaged' if its files are missing or damaged."""
+    url = sha256 = ""
     try:
-        config, status = job.read_spec().config, job.read_status()
-        return Download(
-            job.name, config["url"], config["sha256"], status["state"], status.get("phase", ""),
-            status.get("n_bytes", 0), status.get("n_total_bytes", 0), status.get("message", ""),
-        )  # fmt: skip
-    except (DownloadError, KeyError, TypeError):
-        return None
+        config = job.read_spec().config
+        url, sha256 = check_url(config["url"]), check_checksum(config["sha256"])
+        status = job.read_status()
+    except (DownloadError, KeyError, TypeError, AttributeError):
+        message = "The files of the download are damaged. Delete it, and download the file again."
+        return Download(job.name, url, sha256, _DAMAGED, "", 0, 0, message)
+    return Download(
+        job.name, url, sha256, status["state"], status.get("phase", ""),
+        status.get("n_bytes", 0), status.get("n_total_bytes", 0), status.get("message", ""),
+    )  # fmt: skip
 
 
 def _is_running(job: DownloadJob) -> bool:
-    download = _read_download(job)
-    return download is not None and download.is_running
+    return _read_download(job).is_running
 
 
 def _is_started_for_this_process(job: DownloadJob) -> bool:

@@ -6,7 +6,6 @@ can be repeated, and resumed in the middle, with the same images in the same ord
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import preprocess_image, read_image
+from bc_model.utils.processor import usable_cores
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,7 +41,7 @@ def load_pixels(
     `progress` is called with the number of finished images and of all images.
     """
     pixels = np.empty((len(paths), *image_size, 3), np.uint8)
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         images = pool.map(lambda path: preprocess_image(read_image(root / path), image_size), paths)
         for i, image in enumerate(images):
             pixels[i] = image

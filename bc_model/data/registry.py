@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from bc_model.data.breakhis import IMAGE_SUFFIXES
 from bc_model.data.images import list_image_files
 from bc_model.errors import DataError
 from bc_model.utils.disk import explain_write_errors
-from bc_model.utils.io import project_dir, write_text_atomic
-from bc_model.utils.serialization import read_json
+from bc_model.utils.io import project_dir, read_bytes, write_text_atomic
+from bc_model.utils.serialization import check_fields, parse_json
 
 DATASET_FILE = "dataset.json"
 IMAGES_FOLDER = "images"
@@ -32,8 +32,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _STAGING_PREFIX, _REMOVED_PREFIX = ".add-", ".del-"
 """Short, because Windows limits the path of each image in these folders to 259 characters."""
+_MAX_DESCRIPTION_BYTES = 2**20
 _MAX_STAGING_AGE_S = 86_400
 """Longer than any unpacking: older staging folders belong to processes that were killed."""
+
+
+class _Description(TypedDict, total=False):
+    """The content of `DATASET_FILE`. The keys of a download and an archive are optional."""
+
+    kind: Literal["stored", "linked"]
+    images: str
+    source: str
+    added: str
+    sha256: str
+    n_skipped: int
+    skipped: list[tuple[str, str]]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -143,7 +157,7 @@ def remove_dataset(name: str, registry: Path | None = None) -> None:
         The dataset does not exist, or it was added manually.
     """
     folder = (registry or datasets_dir()) / check_name(name)
-    if not (folder / DATASET_FILE).is_file():
+    if not os.path.lexists(folder / DATASET_FILE):  # It may be damaged, such as a named pipe.
         raise DataError(
             f"The dataset '{name}' in {folder.parent} cannot be removed, because it does not exist "
             "or was added manually. Delete its folder manually."
@@ -271,14 +285,14 @@ def _delete_old_staging(registry: Path) -> None:
 def _read_description(folder: Path) -> RegisteredDataset:
     file = folder / DATASET_FILE
     try:
-        content = read_json(file)
+        data = parse_json(read_bytes(file, _MAX_DESCRIPTION_BYTES), DATASET_FILE)
+        content = check_fields(data, _Description, DATASET_FILE)
         kind, images = content.pop("kind"), content.pop("images")
         source, added = content.pop("source"), content.pop("added")
-        if not all(isinstance(value, str) for value in (kind, images, source, added)):
-            raise TypeError
+        datetime.fromisoformat(added)
     except FileNotFoundError:
         return RegisteredDataset(folder.name, folder, "unmanaged", "", "", {})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"The dataset '{folder.name}' is damaged. Expected a JSON description in {file}. "
             "Remove the dataset and add it again."

@@ -256,9 +256,9 @@ def read_split(path: Path) -> pd.DataFrame:
         raise _not_a_split(path, f"Missing columns: {', '.join(missing)}")
     for column, allowed in (("subset", SUBSETS), ("class", CLASSES), ("protocol", PROTOCOLS)):
         if unknown := set(split[column]) - set(allowed):
-            raise _not_a_split(path, f"Unknown {column} '{min(unknown)}'")
+            raise _not_a_split(path, f"Unknown {column} '{str(min(unknown))[:200]}'")
     if (repeated := split["path"].duplicated()).any():
-        raise _not_a_split(path, f"{split.loc[repeated, 'path'].iloc[0]} is listed twice")
+        raise _not_a_split(path, f"{split.loc[repeated, 'path'].iloc[0][:200]} is listed twice")
     return split
 
 

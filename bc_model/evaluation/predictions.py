@@ -120,7 +120,7 @@ def _check_paths(path: pd.Series) -> None:
     duplicates = path[path.duplicated()]
     if len(duplicates):
         raise DataError(
-            f"Duplicate path '{duplicates.iloc[0]}'. Expected one row per image, got "
+            f"Duplicate path '{_shorten(duplicates.iloc[0])}'. Expected one row per image, got "
             f"{len(duplicates)} more. Remove the duplicate rows."
         )
 
@@ -145,6 +145,11 @@ def _refuse_rows(
     if invalid.any():
         first = table[invalid].iloc[0]
         raise DataError(
-            f"Invalid {column} of '{first['path']}' ({int(invalid.sum())} rows in total). Expected "
-            f"{expected}, got '{first[column]}'. {advice}."
+            f"Invalid {column} of '{_shorten(first['path'])}' ({int(invalid.sum())} rows in "
+            f"total). Expected {expected}, got '{_shorten(first[column])}'. {advice}."
         )
+
+
+def _shorten(value: object) -> str:
+    """Return a value of a damaged table as text of bounded length."""
+    return str(value)[:200]

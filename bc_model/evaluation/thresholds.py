@@ -37,6 +37,8 @@ UNITS = ("image", "case")
 """What is predicted: an image, or a case by the mean probability of its images."""
 THRESHOLD_METRICS = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
 
+MAX_REASON_LENGTH = 2000
+
 LOCK_NAME = ".model_card.lock"
 LOCK_TIMEOUT_S = 10
 """The lock is held while files are written, not while metrics are computed."""
@@ -197,6 +199,11 @@ def set_threshold(
     check_threshold(value)
     if not reason.strip():
         raise ConfigError("Missing reason. Expected a reason for the threshold. Add a sentence.")
+    if len(reason) > MAX_REASON_LENGTH or not "".join(reason.split()).isprintable():
+        raise ConfigError(
+            f"Invalid reason. Expected at most {MAX_REASON_LENGTH:,} printable characters, got "
+            f"{len(reason):,}. Shorten it, and remove control characters."
+        )
     if threshold_choice is not None and threshold_choice.value != value:
         raise ConfigError(
             f"Inconsistent threshold. Expected the selected threshold {threshold_choice.value}, "

@@ -35,7 +35,7 @@ from bc_model.training.config import TrainingConfig
 from bc_model.training.provenance import PACKAGES, git_commit
 from bc_model.training.run import Run
 from bc_model.training.run_queue import launch_run
-from bc_model.utils.io import write_text_atomic
+from bc_model.utils.io import read_text, write_text_atomic
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -193,7 +193,7 @@ def find_problem(requirements: dict[str, Any]) -> str:
     """Return the first requirement of `check_workers` that this worker misses; empty if none."""
     probe = Path(requirements["probe"])
     try:
-        is_shared = probe.read_text(encoding="utf-8") == requirements["token"]
+        is_shared = read_text(probe) == requirements["token"]
     except OSError:
         is_shared = False
     if not is_shared:

@@ -21,6 +21,7 @@ from bc_model.gradcam import Heatmap, grad_cam_from_activations
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.precision import PRECISIONS, is_within_limits, supported_precisions
 from bc_model.utils.arrays import read_npz
+from bc_model.utils.processor import limited_cores
 
 logger = logging.getLogger("bc_model.inference")
 
@@ -256,9 +257,16 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
     # Without a hint, OpenVINO silently computes in bfloat16 where the processor supports it. An
     # int8 graph defines its own integer layers; the hint is for the layers between them.
     hint = "bf16" if precision == "bf16" else "f32"
-    return core.compile_model(
-        graph, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    )
+    return core.compile_model(graph, "CPU", compile_options(hint))
+
+
+def compile_options(precision: str, threads: int | None = None) -> dict[str, Any]:
+    """Return the options of OpenVINO for low latency, with at most the usable cores."""
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    # OpenVINO starts one thread for each physical core, and does not know a CPU quota.
+    if threads := threads or limited_cores():
+        options["INFERENCE_NUM_THREADS"] = threads
+    return options
 
 
 def _require_matching_files(bundle: Bundle, graph: Any, head: Head) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import keras
 
+from bc_model.model import require_finite_weights
 from bc_model.training.checkpoint import TrainState, save_state, save_weights
 from bc_model.training.run import Run
 from bc_model.utils.formatting import format_duration
@@ -87,12 +88,16 @@ def make_progress_callback(
 
 
 class RunReporter(keras.callbacks.Callback):
-    """Write heartbeat, history and log, and raise `EndRequested` after a batch if requested."""
+    """Write heartbeat, history and log, and raise `EndRequested` after a batch if requested.
+
+    `diverged_epoch` is the epoch whose loss is not finite, if there is one.
+    """
 
     def __init__(self, run: Run, phase: Phase) -> None:
         super().__init__()
         self.run = run
         self.phase = phase
+        self.diverged_epoch: int | None = None
         self._last_heartbeat = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -124,6 +129,7 @@ class RunReporter(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         if not all(math.isfinite(value) for value in metrics.values()):
             logger.warning("epoch %d: the loss is not finite, so this phase ends", epoch + 1)
+            self.diverged_epoch = epoch + 1
             self.model.stop_training = True
             return
         seconds = self._working_time_s() - self._epoch_start
@@ -218,12 +224,14 @@ class StateWriter(keras.callbacks.Callback):
                 setattr(self._counting[name], counter, value)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if not all(math.isfinite(value) for value in (logs or {}).values()):
+            return  # The phase ends, and its last finite state stays.
+        # A ReLU hides NaN from the loss.
+        require_finite_weights(self.classifier, f"The weights after epoch {epoch + 1}")
         loss = float((logs or {}).get("val_loss", math.nan))
         if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             self.best_loss = loss
             save_weights(self.run.best_weights, self.classifier)
-        if not all(math.isfinite(value) for value in (logs or {}).values()):
-            return  # The phase ends, and its last finite state stays.
         state = TrainState(
             phase=self.phase.name,
             epoch=epoch + 1,

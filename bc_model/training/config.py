@@ -7,7 +7,6 @@ The command line options and the form widgets are generated from `OPTIONS`.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
@@ -15,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from bc_model.data.splits import PROTOCOLS, require_protocol
 from bc_model.errors import ConfigError, SplitError
 from bc_model.model import BACKBONES, get_backbone
+from bc_model.utils.processor import limited_cores, usable_cores
 
 _TYPE_NAMES = {
     str: "text",
@@ -301,9 +301,11 @@ class TrainingConfig:
 
     @property
     def resolved_threads(self) -> int:
-        """The maximum number of threads; 0 means no limit."""
-        cores = os.cpu_count() or 1
-        return self.threads or (cores - 1 if cores > 2 else 0)
+        """The maximum number of threads, at most the usable cores; 0 means no limit."""
+        cores = usable_cores()
+        if self.threads:
+            return min(self.threads, cores)
+        return cores - 1 if cores > 2 else limited_cores() or 0
 
 
 def invalid(name: str, value: Any, rule: str) -> ConfigError:

@@ -20,6 +20,7 @@ import numpy as np
 from bc_model.errors import ConfigError
 from bc_model.model import get_backbone
 from bc_model.training.config import TrainingConfig
+from bc_model.utils.processor import require_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -45,6 +46,7 @@ def resolve_compute_dtype(config: TrainingConfig) -> str:
     """Return 'float32' or 'bfloat16'; 'auto' selects the faster one on this machine."""
     if config.compute_dtype != "auto":
         return config.compute_dtype
+    require_tensorflow()
     import tensorflow as tf
 
     from bc_model.inference.precision import supported_precisions
@@ -93,6 +95,7 @@ def use_compute_dtype(model: keras.Model, compute_dtype: str) -> Iterator[None]:
 
 def make_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """Return the strategy to train with; raises `ConfigError` for multi-GPU without two GPUs."""
+    require_tensorflow()
     import tensorflow as tf
 
     if not config.multi_gpu:

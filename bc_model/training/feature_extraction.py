@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bc_model.errors import ConfigError
+from bc_model.inference.engine import compile_options
 from bc_model.model import backbone_layers, last_conv_output
+from bc_model.utils.processor import require_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +82,7 @@ def make_fastest_extractor(
 
 def fastest_extractor_name() -> str:
     """Return the name of the extractor that `make_fastest_extractor` chooses."""
+    require_tensorflow()
     import tensorflow as tf
 
     from bc_model.inference.precision import supported_precisions
@@ -153,11 +156,8 @@ def _compile_openvino(
     with tempfile.TemporaryDirectory(prefix="bc-base-") as directory:
         graph = _export_graph(base, shape, Path(directory), core)
         # Without a hint, OpenVINO computes in bfloat16 wherever the processor has it.
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
-        options["PERFORMANCE_HINT"] = "LATENCY"
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
         # Compiled inside the block, because it reads the weights from the directory.
+        options = compile_options(precision, threads)
         request = core.compile_model(graph, "CPU", options).create_infer_request()
         del graph  # It keeps the file of weights open, which Windows would refuse to delete.
 

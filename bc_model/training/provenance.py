@@ -36,6 +36,7 @@ from bc_model.training.devices import resolve_compute_dtype
 from bc_model.training.initial_weights import check_initialization_leakage, find_initial_bundle
 from bc_model.training.inputs import resolve_extractor_name
 from bc_model.training.run import Run
+from bc_model.utils.processor import require_tensorflow
 from bc_model.utils.serialization import to_json
 
 PACKAGES = ("keras", "numpy", "openvino", "opencv-python-headless", "pillow")
@@ -51,6 +52,7 @@ _UNKNOWN_LICENSE = "Unknown. Ask the owner of the images before you share the mo
 
 def describe_run(config: TrainingConfig, dataset: Dataset, split_file: Path) -> dict[str, Any]:
     """Return the content of ``config.json``: configuration, hashes, versions and commit."""
+    require_tensorflow()
     import tensorflow as tf
 
     return {
@@ -117,7 +119,7 @@ def draft_model_card(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         architecture=Architecture(
             backbone=config.backbone,
-            initial_weights=initial if initial in NAMED_WEIGHTS else Path(initial).name,
+            initial_weights=initial if initial in NAMED_WEIGHTS else _printable(Path(initial).name),
             n_parameters=n_parameters,
             dense_units=config.dense_units,
             dropout=config.dropout,
@@ -142,6 +144,11 @@ def draft_model_card(
         threshold=DecisionThreshold(0.5, "default, not tuned"),
         temperature=Temperature(1.0, "default, not fitted: probabilities are raw"),
     )
+
+
+def _printable(name: str) -> str:
+    """Return a file name for a model card, which cannot contain control characters."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def describe_input(

@@ -8,6 +8,7 @@ from bc_model.errors import RunChangedError, RunError
 from bc_model.jobs import ENDED_STATES, is_own
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils.processor import require_tensorflow
 
 _INPUTS = {
     "data_sha256": "images of the dataset",
@@ -45,6 +46,7 @@ def require_resumable(run: Run) -> None:
             f"{run.title} is {state}. Only an interrupted, canceled or failed run can be resumed."
             f"{advice}"
         )
+    require_tensorflow()
     if not run.can_resume:
         raise RunError(
             f"{run.title} cannot be resumed. Its configuration in {run.path / 'config.json'} is "

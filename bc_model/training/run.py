@@ -36,6 +36,7 @@ from bc_model.jobs import (
 )
 from bc_model.training.config import TrainingConfig
 from bc_model.utils.io import project_dir, read_bytes, write_text_atomic
+from bc_model.utils.processor import can_start_tensorflow
 from bc_model.utils.serialization import check_fields, from_json, parse_json, read_json, to_json
 
 CONFIG_FILE = "config.json"
@@ -179,10 +180,11 @@ class Run(Job):
 
     @property
     def can_resume(self) -> bool:
-        """True if the run ended before it was done and has a configuration."""
+        """True if the run can continue: it has a configuration, and TensorFlow can start here."""
         try:
             self.read_training_config()
-            return self.read_status()["state"] in ENDED_STATES - {"done"}
+            is_ended = self.read_status()["state"] in ENDED_STATES - {"done"}
+            return is_ended and can_start_tensorflow()
         except RunError:
             return False
 

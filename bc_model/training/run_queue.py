@@ -22,6 +22,7 @@ from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.training.config import TrainingConfig
 from bc_model.training.resume import require_resumable
 from bc_model.training.run import Run, list_runs, new_run_id
+from bc_model.utils.processor import require_tensorflow
 
 
 def start_run(config: TrainingConfig, runs: Path) -> Run:
@@ -47,6 +48,8 @@ def start_run(config: TrainingConfig, runs: Path) -> Run:
         The fold file is missing or invalid.
     ConfigError
         BC_MAX_RUNS or BC_NICENESS is invalid.
+    ProcessorError
+        The processor cannot run TensorFlow.
     """
     check_environment()
     config = resolve_paths(config)
@@ -143,7 +146,8 @@ def resolve_paths(config: TrainingConfig) -> TrainingConfig:
 
 
 def check_environment() -> None:
-    """Raise `ConfigError` if BC_MAX_RUNS or BC_NICENESS is invalid."""
+    """Raise an error if a run cannot start: the processor, BC_MAX_RUNS or BC_NICENESS."""
+    require_tensorflow()
     max_runs()
     niceness()
 

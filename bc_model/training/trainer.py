@@ -14,6 +14,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from bc_model.utils.processor import require_tensorflow
+
+require_tensorflow()  # Before the import, which ends the process on other processors.
+
+# isort: split
 import keras
 import numpy as np
 import pandas as pd
@@ -32,7 +37,7 @@ from bc_model.data.splits import (
     write_split,
 )
 from bc_model.data.stain import are_gray
-from bc_model.errors import BcModelError, RunError
+from bc_model.errors import BcModelError, ModelError, RunError
 from bc_model.evaluation.calibration import VALIDATION_FEATURES_FILE, calibrate_bundle
 from bc_model.evaluation.error_analysis import compute_training_features
 from bc_model.evaluation.evaluate import evaluate_split
@@ -49,7 +54,7 @@ from bc_model.inference.model_card import CardMetrics, StainStatistics, write_mo
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.jobs import hold_job
-from bc_model.model import build_model, freeze_backbone, unfreeze_from
+from bc_model.model import build_model, freeze_backbone, reference_logits, unfreeze_from
 from bc_model.training.callbacks import (
     EndRequested,
     Phase,
@@ -94,6 +99,10 @@ STAGES = ("build_model", "prepare_data", "train_head", "fine_tune", "export", "e
 
 FINETUNE_EPOCH_COST = 3.0
 """Duration of a fine-tuning epoch in head-training epochs, for the first estimate of the time."""
+
+N_COMPARED_IMAGES = 16
+LOGIT_NOISE = 1e-6
+"""Logits that differ less, relative to the largest or to 1, are equal in float32."""
 
 PHASE_TITLES = {"head": "frozen backbone", "finetune": "fine-tuning"}
 
@@ -190,6 +199,8 @@ class Trainer:
     completed_stages : tuple of str
     stopped : bool
         True after the user has stopped the training early.
+    diverged_epoch : int or None
+        The last epoch whose loss is not finite.
     strategy : tf.distribute.Strategy
         The devices that share each batch. Set by `build_model`.
     model : keras.Model
@@ -230,6 +241,7 @@ class Trainer:
         self.accept_changes = accept_changes
         self.completed_stages: tuple[str, ...] = ()
         self.stopped = False
+        self.diverged_epoch: int | None = None
 
     def run(self) -> None:
         """Run all stages and write the final status of the run."""
@@ -332,10 +344,11 @@ class Trainer:
             if self.stopped:
                 raise EndRequested("stop")
             raise RunError(
-                "No epoch has a finite validation loss. Expected at least one, got none. "
-                "Use lower learning rates."
+                f"The loss of epoch {self.diverged_epoch or 1} is not finite. Expected a finite "
+                "loss in at least one epoch, got none. Use lower learning rates."
             )
         load_weights(run_dir.best_weights, self.model)
+        require_varying_logits(self.model, validation.pixels)
         # From here on, requests are ignored, because the run ends soon.
         run_dir.write_status("running", message="Writing the model", phase="export")
         seen = collect_seen_images(config.weights, self.dataset, self.split)
@@ -372,6 +385,11 @@ class Trainer:
         # The cached features are about a hundred times as large as the rest of the run directory.
         shutil.rmtree(self.run_dir.cache_dir, ignore_errors=True)
         message = "Stopped on request with the best model so far." if self.stopped else ""
+        if self.diverged_epoch and not message:
+            message = (
+                f"Training ended in epoch {self.diverged_epoch}, because its loss is not finite. "
+                "The model is the best one of the epochs before."
+            )
         self.run_dir.write_status("done", message=message)
         logger.info("%s Model in %s", message or "Finished.", self.bundle.folder)
 
@@ -485,6 +503,7 @@ class Trainer:
             ),
             "stopping": keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience),
         }
+        reporter = RunReporter(self.run_dir, phase)
         first_epoch = resumed.epoch if resumed else phase.first_epoch
         with use_compute_dtype(inputs.model, resolve_compute_dtype(self.config)):
             inputs.model.fit(
@@ -494,11 +513,12 @@ class Trainer:
                 shuffle=False,  # The batches are shuffled already, by seed and epoch.
                 callbacks=[
                     keras.callbacks.TerminateOnNaN(),
-                    RunReporter(self.run_dir, phase),
+                    reporter,
                     *counting.values(),
                     StateWriter(self.run_dir, phase, self.model, best_loss, counting, resumed),
                 ],
             )  # fmt: skip
+        self.diverged_epoch = reporter.diverged_epoch or self.diverged_epoch
 
     def _training_statistics(self) -> StainStatistics | None:
         """Write the features of the training images, and return the limits of the input checks."""
@@ -519,6 +539,25 @@ class Trainer:
             proportion = measure_out_of_distribution_proportion(validation.stain, statistics)
             statistics = replace(statistics, out_of_distribution_proportion=proportion)
         return statistics
+
+
+def require_varying_logits(model: keras.Model, pixels: np.ndarray) -> None:
+    """Raise a `ModelError` if a model returns the same logits for images that differ.
+
+    `pixels` are the validation images, shape (n, height, width, 3), uint8. Such a model has learned
+    nothing, for example because all units of a layer return 0.
+    """
+    step = max(1, len(pixels) // N_COMPARED_IMAGES)
+    for images in (pixels[::step], pixels):  # Most models differ on the first few images.
+        logits = reference_logits(model, images)
+        if np.ptp(logits, axis=0).max() > LOGIT_NOISE * max(1.0, float(np.abs(logits).max())):
+            return
+    if (pixels != pixels[:1]).any():
+        raise ModelError(
+            f"The model returns the same logits for all {len(pixels):,} validation images. "
+            "Expected different logits for different images. Use lower learning rates or other "
+            "initial weights."
+        )
 
 
 def _configure_tensorflow(config: TrainingConfig) -> None:

@@ -17,6 +17,7 @@ from .io import (
     write_text_atomic,
 )
 from .measurement import Metric
+from .processor import require_tensorflow
 from .serialization import dumps, to_json
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "read_bytes",
     "read_table",
     "read_text",
+    "require_tensorflow",
     "silence_native_stderr",
     "table_to_csv",
     "to_json",

@@ -15,8 +15,9 @@ import pandas as pd
 from bc_model.utils.io import read_bytes
 
 MAX_TABLE_BYTES = 64 * 2**20
+MAX_COLUMNS = 1000
 MAX_CELLS = 4_000_000
-"""Limit of rows times columns: parsing allocates memory for each cell."""
+"""Limit of rows times columns. Parsing needs time for each column and memory for each cell."""
 
 # A spreadsheet may use ';' or a tab as separator, so a cell can also begin inside a text. Text
 # that begins with an apostrophe gets a second one, so that reading restores every text.
@@ -60,13 +61,16 @@ def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
     OSError
         The file is missing, unreadable, not a regular file, or larger than `MAX_TABLE_BYTES`.
     ValueError
-        The file is not a CSV table, or has more than `MAX_CELLS` cells.
+        The file is not a CSV table, or has too many columns or cells.
     """
     content = read_bytes(path, MAX_TABLE_BYTES)
     n_columns = max((line.count(b",") + 1 for line in io.BytesIO(content)), default=0)
     n_cells = n_columns * (content.count(b"\n") + 1)
-    if n_cells > MAX_CELLS:
-        raise ValueError(f"expected at most {MAX_CELLS:,} cells, got {n_cells:,}")
+    if n_columns > MAX_COLUMNS or n_cells > MAX_CELLS:
+        raise ValueError(
+            f"expected at most {MAX_COLUMNS:,} columns and {MAX_CELLS:,} cells, got "
+            f"{n_columns:,} and {n_cells:,}"
+        )
     table = pd.read_csv(io.BytesIO(content), encoding="utf-8", **options)
     return table.map(_unescape).rename(columns=_unescape)
 

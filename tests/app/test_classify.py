@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from _pytest.monkeypatch import resolve
 from PIL import Image
+from streamlit.runtime.scriptrunner import StopException
 from streamlit.testing.v1 import AppTest
 
 from app.components.classify.image_analysis import decode_once
@@ -295,7 +296,7 @@ def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_
 
     assert probabilities(app) == [before]
     assert app.slider(key="opacity").value == 0.25
-    assert app.query_params["uploads"] == "1"
+    assert app.query_params["uploads"] == "1-2"
     assert "field.png" in texts(app.header)
 
 
@@ -325,15 +326,17 @@ def test_image_of_the_address_is_shown_until_an_upload(finished_run, open_page):
 
 
 def test_lost_images_are_reported_until_the_next_upload(finished_run, open_page):
-    app = open_page("classify", uploads="3")  # The address of the tab before the server restarted.
-    assert "3 images of an earlier session are no longer in memory" in texts(app.warning)
+    app = open_page(
+        "classify", uploads="3-1"
+    )  # The address of the tab before the server restarted.
+    assert "no longer holds 3 images of an earlier session" in texts(app.warning)
 
     upload(app, ("field.png", BLANK))
     assert "earlier session" not in texts(app.warning)
-    assert app.query_params["uploads"] == "1"
+    assert app.query_params["uploads"] == "1-2"
 
 
-@pytest.mark.parametrize("count", ["-1", "x", "²", "9" * 30, "0"])
+@pytest.mark.parametrize("count", ["-1-1", "x", "3", "²-1", "9" * 30 + "-1", "0-1"])
 def test_invalid_number_of_lost_images_is_ignored(finished_run, open_page, count):
     app = open_page("classify", uploads=count)
 
@@ -392,6 +395,24 @@ def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
     monkeypatch.setattr(name, real)
     app.button(key="retry").click().run()
     assert len(probabilities(app)) == 1
+
+
+def test_decoding_ends_when_the_page_is_closed(finished_run, open_page, monkeypatch):
+    class ClosingPool:
+        def decode(self, data: bytes, name: str, *, is_canceled: Callable[[], bool]):
+            assert is_canceled() is False
+            monkeypatch.setattr("streamlit.delta_generator.DeltaGenerator.empty", close)
+            is_canceled()  # The next element of a closed page raises this.
+
+    def close(_: object) -> None:
+        raise StopException
+
+    name = "app.components.classify.image_analysis._get_pool"
+    monkeypatch.setattr(name, ClosingPool)
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+
+    assert not app.error
+    assert not app.metric
 
 
 def test_each_file_is_decoded_once(finished_run, open_page, monkeypatch):

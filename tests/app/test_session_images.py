@@ -46,17 +46,25 @@ def test_update_holds_new_files_and_removes_those_removed_in_the_uploader(releas
 
 def test_images_stay_when_the_uploader_was_closed(released):
     session = SessionImages()
-    session.require_uploader(is_open=False)
-    upload(session, "a", "b")
     key = session.uploader_key
-    session.require_uploader(is_open=True)
-    assert session.uploader_key == key
+    session.start_uploader()
+    assert session.uploader_key == key  # It is empty already.
+    upload(session, "a", "b")
 
-    session.require_uploader(is_open=False)  # Another page was open.
+    session.start_uploader()  # Another page was open.
     assert session.uploader_key != key
-    upload(session)  # The new uploader is empty.
+    upload(session)
     assert names(session) == ["a", "b"]
     assert released == ["a", "b"]  # The uploader holds no copy any more.
+
+
+def test_file_that_is_uploaded_again_is_held_once(released):
+    session = SessionImages()
+    upload(session, "a", "b")
+    session.start_uploader()
+    session.update({"again": lambda: hold_image("a", b"a" * MB, "again")})
+
+    assert names(session) == ["b", "a"]
 
 
 def test_remove_and_clear_start_an_empty_uploader(released):
@@ -80,7 +88,7 @@ def test_session_above_its_limit_evicts_its_oldest_images(released):
     assert (names(session), session.evicted) == (["b", "c", "d"], ["a"])
     # The uploader still lists the evicted file, so it is replaced.
     assert session.is_stale
-    session.require_uploader(is_open=True)
+    session.start_uploader()
     assert not session.is_stale
     upload(session)
     upload(session, "e")
@@ -99,16 +107,29 @@ def test_sessions_above_the_total_evict_images_of_the_least_recently_used_one(re
     assert released == ["c"]
 
 
-def test_new_upload_clears_the_messages_about_lost_images(released):
-    session = SessionImages(n_lost=3)
+def test_next_upload_clears_the_message_about_evicted_images(released):
+    session = SessionImages()
     upload(session, "a", "b", "c", "d")
-    assert (session.n_lost, session.evicted) == (0, ["a"])
+    assert session.evicted == ["a"]
 
-    upload(session, "b", "c")
-    upload(session, "b", "c", "e")
+    session.start_uploader()
+    upload(session, "e")
+    assert session.evicted == ["b"]
+    session.clear()
+    upload(session, "f")
     assert session.evicted == []
 
 
-def test_uploader_keys_of_two_sessions_differ():
-    # A browser keeps the files of an uploader by its key, also over a restart of the server.
-    assert SessionImages().uploader_key != SessionImages().uploader_key
+def test_new_session_receives_files_that_were_uploaded_since_the_old_one_was_lost(released):
+    old = SessionImages()
+    upload(old, "a", "b")
+    session = SessionImages(n_lost=2, n_uploaders=old.n_uploaders)
+    assert session.uploader_key == old.uploader_key
+    upload(session, "c")  # The lost files "a" and "b" stand in the uploader, too.
+    assert session.is_stale
+    session.start_uploader()
+
+    assert session.uploader_key != old.uploader_key
+    assert (names(session), session.n_lost) == (["c"], 2)
+    upload(session, "d")
+    assert session.n_lost == 0

@@ -10,12 +10,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from bc_model.errors import ImageError
 from bc_model.gradcam import (
     GradCAM,
     Heatmap,
     compute_full_scale,
     draw_color_bar,
     draw_probability_bar,
+    encode_jpeg,
     grad_cam_from_activations,
     overlay_heatmap,
     resize_heatmap,
@@ -339,3 +341,13 @@ def test_probability_bar_shows_the_probability_and_the_predicted_class(
     # The threshold marker covers 6 px of the bar.
     assert filled.sum() == pytest.approx(1000 * probability, abs=6)
     assert (middle[497:503, :3] == (123, 138, 145)).all()
+
+
+def test_encode_jpeg_largest_side_is_encoded() -> None:
+    image = np.zeros((65_500, 32, 3), np.uint8)
+    assert Image.open(io.BytesIO(encode_jpeg(image))).size == (32, 65_500)
+
+
+def test_encode_jpeg_side_beyond_limit_raises() -> None:
+    with pytest.raises(ImageError, match="at most 65,500 pixels per side, got 65,501 x 32"):
+        encode_jpeg(np.zeros((32, 65_501, 3), np.uint8))

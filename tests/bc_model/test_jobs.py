@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -389,6 +390,15 @@ def test_process_fields_do_not_depend_on_the_clock(monkeypatch: pytest.MonkeyPat
     assert is_alive(before, Path("status.json"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux counts ticks.")
+def test_process_fields_contain_boot_and_ticks() -> None:
+    boot_id, _, ticks = process_fields()["process_start"].partition("/")
+    assert boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # The uptime is close to the ticks of this process, which started a moment ago.
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 <= uptime_s - int(ticks) / os.sysconf("SC_CLK_TCK") < 3600
+
+
 def test_process_fields_differ_between_processes(sleeper: psutil.Process) -> None:
     assert process_fields()["process_start"] != process_fields(sleeper.pid)["process_start"]
 
@@ -744,3 +754,17 @@ def test_locked_directory_is_an_error_after_a_while(
         jobs.locked(tmp_path),
     ):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_reap_children_reports_an_instruction_that_the_processor_does_not_have(job: Job) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    job.write_status("running", pid=child.pid)
+    child.send_signal(signal.SIGILL)
+    child.wait()
+    jobs._children.append(child)
+    jobs._job_of[child.pid] = job
+    jobs.reap_children()
+    status = job.read_status()
+    assert status["state"] == "failed"
+    assert "an instruction that this processor does not have (SIGILL)" in status["message"]

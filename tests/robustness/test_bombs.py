@@ -129,6 +129,11 @@ def tiff_tile(size: tuple[int, int], tile: tuple[int, int], compression: int, n:
     return tiff(fields, np.random.default_rng(0).bytes(n))
 
 
+def tiff_jpeg() -> bytes:
+    content = jpeg((6000, 6000), scans=30)
+    return tiff(gray_fields((6000, 6000), 7) | {279: (LONG, 1, len(content))}, content)
+
+
 def tiff_chain(n: int) -> bytes:
     """Return a TIFF with `n` directories of 114 bytes, which all show the same pixels."""
     body = directory(gray_fields((64, 64)))[:-4]
@@ -139,9 +144,9 @@ def tiff_chain(n: int) -> bytes:
     return b"II*\0" + struct.pack("<I", first) + bytes(64 * 64) + chain.tobytes()
 
 
-def tiff_strips(n: int, *, n_declared: int, bytes_per_strip: int) -> bytes:
+def tiff_strips(n: int, *, n_declared: int, bytes_per_strip: int, compression: int = 1) -> bytes:
     """Return a TIFF with `n` strips of one row, which all begin at byte 8."""
-    fields = gray_fields((64, n)) | {278: (LONG, 1, 1)}
+    fields = gray_fields((64, n), compression) | {278: (LONG, 1, 1)}
     offsets = np.full(n_declared, 8, "<u4").tobytes()
     counts = np.full(n_declared, bytes_per_strip, "<u4").tobytes()
     fields |= {273: (LONG, n_declared, 8), 279: (LONG, n_declared, 8 + len(offsets))}
@@ -162,6 +167,12 @@ def jpeg(size: tuple[int, int], *, scans: int = 0, progressive: bool = True) -> 
     data = data[: frame + 5] + struct.pack(">HH", size[1], size[0]) + data[frame + 9 :]
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * scans + data[-2:]
+
+
+def stuffed_jpeg() -> bytes:
+    """Return a JPEG with 30 million bytes 0xFF behind its pixels, none of which is a marker."""
+    data = jpeg((64, 64), progressive=False)
+    return data[:-2] + b"\xff\0" * 30_000_000 + data[-2:]
 
 
 def large_jpeg(proportion: float, **options: object) -> bytes:
@@ -217,6 +228,7 @@ BOMBS = [
         partial(jpeg, (6000, 6000), scans=30),
         f"{COSTLY}it has more than 17 progressive scans.",
     ),
+    Bomb("JPEG of 60 MB of stuffed bytes", stuffed_jpeg, None),
     Bomb("JPEG, declared larger", partial(jpeg, SIZE, progressive=False), DAMAGED),
     Bomb("progressive JPEG, declared larger", partial(jpeg, SIZE), DAMAGED),
     Bomb(
@@ -251,8 +263,13 @@ BOMBS = [
     ),
     Bomb(
         "TIFF of overlapping strips",
-        partial(tiff_strips, 60_000, n_declared=60_000, bytes_per_strip=400_000),
+        partial(tiff_strips, 60_000, n_declared=60_000, bytes_per_strip=400_000, compression=5),
         f"{COSTLY}its strips or tiles overlap.",
+    ),
+    Bomb(
+        "TIFF of JPEG with 30 scans of 36 million pixels",
+        tiff_jpeg,
+        f"{COSTLY}it has too many progressive scans.",
     ),
     Bomb("TIFF of a large palette", partial(tiff_palette, 10_000_000), DAMAGED),
 ]

@@ -23,6 +23,8 @@ DISPLAY_PX = (900, 1200)
 """Largest width and height of a displayed image. A JPEG file can have 65,500 px per side."""
 _MAX_PIXELS_MB, _PIXELS_IDLE_S = 256, 60.0
 _MAX_PREVIEWS_MB, _MAX_PREDICTIONS_MB, _RESULTS_IDLE_S = 128, 64, 3600.0
+_MAX_WAITING = 64
+"""A session waits for one image at a time, so this is a number of sessions."""
 _RECORD_BYTES = 4096
 """Approximate size of a prediction without its heatmaps, and of an error."""
 
@@ -77,7 +79,7 @@ def _get_pool() -> DecodePool:
 
     They are not in the cache of Streamlit, which every session can clear.
     """
-    return DecodePool()
+    return DecodePool(max_waiting=_MAX_WAITING)
 
 
 def analyze_image(

@@ -5,7 +5,6 @@ removed, until the session ends, or until the memory for images is full.
 """
 
 import hashlib
-import secrets
 import threading
 import time
 import weakref
@@ -55,31 +54,35 @@ class SessionImages:
     Above a limit, the oldest images are evicted: those of this session first, then those of the
     session that was not used for the longest time.
 
+    Parameters
+    ----------
+    n_lost : int
+        Number of images that a former session of this tab held.
+    n_uploaders : int
+        Number of uploaders that the tab has shown.
+
     Attributes
     ----------
     evicted : list of str
         Names of the images that were evicted since the last upload.
-    n_lost : int
-        Number of images that a former session of this tab held.
+    is_stale : bool
+        True if the uploader in the browser may list files that are not held.
     """
 
-    def __init__(self, n_lost: int = 0) -> None:
+    def __init__(self, n_lost: int = 0, n_uploaders: int = 1) -> None:
         self.evicted: list[str] = []
         self.n_lost = n_lost
+        self.n_uploaders = n_uploaders
+        self.is_stale = n_lost > 0
         self._images: list[HeldImage] = []
         self._used = time.monotonic()
-        # A browser keeps the files of an uploader by its key, also if the server has lost them.
-        # With a new key, the uploader starts empty.
-        self._token = secrets.token_hex(4)
-        self._n_uploaders = 0
         self._in_uploader: set[str] = set()
-        self._is_stale = False
         _sessions.add(self)
 
     @property
     def uploader_key(self) -> str:
-        """Key of the current uploader."""
-        return f"images-{self._token}-{self._n_uploaders}"
+        """Key of the current uploader. An uploader with a new key is empty."""
+        return f"images-{self.n_uploaders}"
 
     @property
     def n_bytes(self) -> int:
@@ -92,10 +95,14 @@ class SessionImages:
             self._used = time.monotonic()
             return list(self._images)
 
-    def require_uploader(self, is_open: bool) -> None:
-        """Start an empty uploader unless the current one is open and lists only held images."""
-        if not is_open or self._is_stale:
-            self._start_uploader()
+    def start_uploader(self) -> None:
+        """Start an empty uploader, and free the copies of the current one."""
+        if self._in_uploader or self.is_stale:
+            self.n_uploaders += 1
+        self.is_stale = False
+        self._in_uploader = set()
+        for image in self._images:
+            image.release()
 
     def update(self, uploads: dict[str, Callable[[], HeldImage]]) -> bool:
         """Add and remove images so that they equal the files in the uploader.
@@ -116,7 +123,11 @@ class SessionImages:
         with _lock:
             self._remove(lambda image: image.file_id in removed)
             if added:
-                self.evicted, self.n_lost = [], 0
+                if not self.is_stale:
+                    self.evicted, self.n_lost = [], 0
+                # A file that is uploaded again replaces itself.
+                new = {(image.name, image.sha256) for image in added}
+                self._remove(lambda image: (image.name, image.sha256) in new)
                 self._used = time.monotonic()
                 self._images += added
                 _evict(self)
@@ -126,26 +137,14 @@ class SessionImages:
         """Remove an image; the other images are no longer in the uploader."""
         with _lock:
             self._remove(lambda other: other is image)
-        self._start_uploader()
+        self.start_uploader()
 
     def clear(self) -> None:
         """Remove all images."""
         with _lock:
             self._remove(lambda _: True)
+        self.start_uploader()
         self.evicted, self.n_lost = [], 0
-        self._start_uploader()
-
-    @property
-    def is_stale(self) -> bool:
-        """True if the uploader lists an image that was evicted."""
-        return self._is_stale
-
-    def _start_uploader(self) -> None:
-        self._n_uploaders += 1
-        self._in_uploader = set()
-        self._is_stale = False
-        for image in self._images:
-            image.release()
 
     def _remove(self, condition: Callable[[HeldImage], bool]) -> None:
         for image in self._images:
@@ -157,7 +156,7 @@ class SessionImages:
         image = self._images.pop(0)
         image.release()
         self.evicted.append(image.name)
-        self._is_stale = self._is_stale or image.file_id in self._in_uploader
+        self.is_stale = self.is_stale or image.file_id in self._in_uploader
 
 
 _sessions: weakref.WeakSet[SessionImages] = weakref.WeakSet()

@@ -1,5 +1,6 @@
 """The uploader of the page Classify, and the list of the images that the session holds."""
 
+import re
 from functools import partial
 
 import streamlit as st
@@ -14,14 +15,20 @@ from bc_model.utils import format_count
 MAX_UPLOAD_MB = 64
 _LISTED = 10
 _STATE_KEY = "session-images"
-_COUNT = "uploads"
-"""Query parameter: number of held images, to report a loss after a restart of the server."""
+_ADDRESS_KEY = "uploads"
+"""Query parameter: number of held images and of uploaders.
+
+After a restart of the server, the images are reported as lost. The uploader has the same key, so
+that the page receives files which were uploaded since then.
+"""
 
 
 def select_uploads() -> list[HeldImage]:
     """Show the uploader and the list of images, and return the images of the session."""
     session = _open_session()
-    session.require_uploader(is_open=session.uploader_key in st.session_state)
+    if session.uploader_key not in st.session_state and not session.is_stale:
+        # Another page was open.
+        session.start_uploader()
     uploads = st.file_uploader(
         "Images",
         type=["png", "jpg", "jpeg", "tif", "tiff"],
@@ -34,10 +41,11 @@ def select_uploads() -> list[HeldImage]:
         close_linked_image()
         st.session_state["example"] = None
     if session.is_stale:
+        session.start_uploader()
         st.rerun()
     _show_losses(session)
     images = session.list_images()
-    _write_count(len(images) or session.n_lost)
+    _write_address(session, len(images) or session.n_lost)
     if images:
         _show_list(session, images)
     return images
@@ -45,9 +53,9 @@ def select_uploads() -> list[HeldImage]:
 
 def _open_session() -> SessionImages:
     if _STATE_KEY not in st.session_state:
-        count = st.query_params.get(_COUNT, "")
-        n_lost = int(count) if count.isascii() and count.isdecimal() and len(count) < 6 else 0
-        st.session_state[_STATE_KEY] = SessionImages(n_lost)
+        address = st.query_params.get(_ADDRESS_KEY, "")
+        found = re.fullmatch("([0-9]{1,5})-([0-9]{1,5})", address)
+        st.session_state[_STATE_KEY] = SessionImages(*map(int, found.groups() if found else ()))
     session: SessionImages = st.session_state[_STATE_KEY]
     return session
 
@@ -61,8 +69,8 @@ def _hold(upload: UploadedFile) -> HeldImage:
 def _show_losses(session: SessionImages) -> None:
     if session.n_lost:
         st.warning(
-            f"{format_count(session.n_lost, 'image')} of an earlier session are no longer in "
-            "memory. Upload them again.",
+            f"The server no longer holds {format_count(session.n_lost, 'image')} of an earlier "
+            "session. Upload the images again.",
             title="Images lost",
         )
     if session.evicted:
@@ -75,11 +83,12 @@ def _show_losses(session: SessionImages) -> None:
         )
 
 
-def _write_count(n_images: int) -> None:
-    if n_images and st.query_params.get(_COUNT) != str(n_images):
-        st.query_params[_COUNT] = str(n_images)
-    elif not n_images:
-        st.query_params.pop(_COUNT, None)
+def _write_address(session: SessionImages, n_images: int) -> None:
+    text = f"{n_images}-{session.n_uploaders}"
+    if text == "0-1":
+        st.query_params.pop(_ADDRESS_KEY, None)
+    elif st.query_params.get(_ADDRESS_KEY) != text:
+        st.query_params[_ADDRESS_KEY] = text
 
 
 def _show_list(session: SessionImages, images: list[HeldImage]) -> None:

@@ -13,6 +13,7 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
+from app.components.queue_limit import require_free_download
 from bc_model.data import (
     OFFICIAL_URL,
     Download,
@@ -25,7 +26,9 @@ from bc_model.data import (
 from bc_model.errors import BcModelError, DataError
 
 _PHASE_LABELS = {"": "Starting", "downloading": "Downloading", "unpacking": "Unpacking"}
-_STATE_LABELS = {"failed": "Failed", "canceled": "Canceled", "interrupted": "Interrupted"}
+_STATE_LABELS = {
+    "failed": "Failed", "canceled": "Canceled", "interrupted": "Interrupted", "damaged": "Damaged",
+}  # fmt: skip
 
 
 def show_download_form() -> None:
@@ -46,6 +49,7 @@ def show_download_form() -> None:
         disabled=not name,
     ):  # fmt: skip
         try:
+            require_free_download()
             start_download(name, sha256=sha256)
         except (BcModelError, OSError) as error:
             show_error(error, title="Download not started")
@@ -78,19 +82,26 @@ def _show_downloads(previously_running: tuple[str, ...]) -> None:
             _show_download(download)
 
 
+def _resume(download: Download) -> None:
+    require_free_download()
+    start_download(download.name, url=download.url, sha256=download.sha256)
+
+
 def _show_download(download: Download) -> None:
     name = download.name
     if not download.is_running:
-        st.markdown(f"**{_STATE_LABELS[download.state]}: {escape_markdown(name)}**")
+        label = _STATE_LABELS.get(download.state, "Ended")
+        st.markdown(f"**{label}: {escape_markdown(name)}**")
         st.markdown(escape_markdown(download.message))
         with st.container(horizontal=True):
-            show_action_button(
-                "Resume",
-                "play_arrow",
-                lambda: start_download(name, url=download.url, sha256=download.sha256),
-                key=f"resume:{name}",
-                help="Continues after the downloaded bytes.",
-            )
+            if download.state != "damaged":
+                show_action_button(
+                    "Resume",
+                    "play_arrow",
+                    lambda: _resume(download),
+                    key=f"resume:{name}",
+                    help="Continues after the downloaded bytes.",
+                )
             show_confirmed_button(
                 "Delete",
                 f"This deletes the downloaded {download.n_bytes / 1e6:,.0f} MB of "
@@ -107,7 +118,7 @@ def _show_download(download: Download) -> None:
         size += f" of {n_total / 1e6:,.0f} MB" if n_total else " MB"
     st.progress(
         min(1.0, download.n_bytes / n_total) if n_total else 0.0,
-        f"{_PHASE_LABELS[download.phase]} {escape_markdown(name)}{size}",
+        f"{_PHASE_LABELS.get(download.phase, 'Working on')} {escape_markdown(name)}{size}",
     )
 
     def cancel() -> None:

@@ -15,6 +15,7 @@ from app.components.layout import (
     show_error,
 )
 from app.components.metric_table import METRIC_COLUMNS, make_frame
+from app.components.queue_limit import limit_runs
 from app.components.train.run_monitor import STATE_LABELS, Color
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import EvaluationReport, majority_baseline
@@ -140,7 +141,10 @@ def _show_delete(name: str) -> None:
 
 def _resume(experiment: Experiment) -> None:
     plan = [(run.label, run.config) for run in experiment.runs]
-    start_experiment(experiment.name, plan, runs_dir())
+    resumable = (ENDED_STATES | {MISSING}) - {"done"}
+    states = run_states(experiment, runs_dir()).values()
+    with limit_runs(sum(status["state"] in resumable for status in states)):
+        start_experiment(experiment.name, plan, runs_dir())
 
 
 def _cancel(experiment: Experiment) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 from app.components.dataset_cache import load_folder
 from app.components.dataset_picker import select_folder
 from app.components.layout import show_error
+from app.components.queue_limit import limit_runs
 from app.components.split_form import PROTOCOL_LABELS, select_fold_files
 from app.components.train.config_form import show_config_form
 from bc_model.data import FOLDS_PROTOCOLS
@@ -54,9 +55,10 @@ def show_protocol_form() -> str | None:
             fold_files=files,
             test_folds=test_folds,
         )
-        experiment, _ = start_comparison(
-            f"report-{new_run_id(chosen['backbone'])}", plan, runs_dir()
-        )
+        with limit_runs(len(plan.runs)):
+            experiment, _ = start_comparison(
+                f"report-{new_run_id(chosen['backbone'])}", plan, runs_dir()
+            )
     except (BcModelError, OSError) as error:
         show_error(error, title="Experiment not started")
         return None

@@ -16,6 +16,7 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
+from app.components.queue_limit import limit_runs
 from bc_model.errors import BcModelError, RunError
 from bc_model.jobs import (
     ENDED_STATES,
@@ -163,16 +164,21 @@ def _show_buttons(run: Run, state: str, *, is_exporting: bool) -> None:
         if is_running or state in ("queued", "paused"):
             _show_cancel(run)
         if run.can_resume:
-            show("Resume", "play_arrow", resume_run, "Continues after the last complete epoch.")
+            show("Resume", "play_arrow", _resume, "Continues after the last complete epoch.")
             if run.has_changed:
                 show(
                     "Resume anyway",
                     "warning",
-                    lambda run: resume_run(run, accept_changes=True),
+                    lambda run: _resume(run, accept_changes=True),
                     "Continues with changed data or code.",
                 )
         if state in ENDED_STATES:
             show_delete(run)
+
+
+def _resume(run: Run, *, accept_changes: bool = False) -> None:
+    with limit_runs(1):
+        resume_run(run, accept_changes=accept_changes)
 
 
 def _show_cancel(run: Run) -> None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.components.layout import show_error
+from app.components.queue_limit import limit_runs
 from bc_model.data import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.experiments import plan_experiment, start_experiment
@@ -49,10 +50,11 @@ def show_start_button(config: TrainingConfig | None, seconds: float | None) -> s
     if not is_pressed or config is None:
         return None
     try:
-        if n_runs == 1:
-            return start_run(config, runs_dir()).name
-        name = f"cv-{new_run_id(config.backbone)}"
-        experiment = start_experiment(name, plan_experiment(config), runs_dir())
+        with limit_runs(n_runs):
+            if n_runs == 1:
+                return start_run(config, runs_dir()).name
+            name = f"cv-{new_run_id(config.backbone)}"
+            experiment = start_experiment(name, plan_experiment(config), runs_dir())
     except (BcModelError, OSError) as error:
         show_error(error, title="Run not started")
         return None

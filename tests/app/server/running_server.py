@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+STREAMLIT = Path(sys.executable).with_name("streamlit")
 
 RECORDER = """
 import os, sys
@@ -91,7 +92,7 @@ def run_server(folder: Path, *options: str, base: str = "") -> Iterator[Address]
     address = Address(port, f"127.0.0.1:{port}")
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("streamlit"), "run", "app/main.py",
+            [STREAMLIT, "run", "app/main.py",
              f"--server.port={port}", *options],
             cwd=ROOT, stdout=log, stderr=log,
             env=os.environ | {

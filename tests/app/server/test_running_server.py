@@ -1,13 +1,15 @@
 """A running server: refused hosts and origins, hidden routes, headers, and no look-ups."""
 
+import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.app.server.running_server import Address, run_server
+from tests.app.server.running_server import RECORDER, ROOT, STREAMLIT, Address, run_server
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,18 @@ def test_scripts_of_the_own_page_are_answered(server: Address) -> None:
     own = f"http://{server.host}"
     text = server.request("GET", script[1], Origin=own, Referer=f"{own}/data")[2]
     assert len(text) > 10_000
+
+
+def test_start_without_the_configuration_ends_without_any_look_up(tmp_path: Path) -> None:
+    """Started in another folder, Streamlit alone would look up the public address."""
+    (tmp_path / "sitecustomize.py").write_text(RECORDER)
+    done = subprocess.run(
+        [STREAMLIT, "run", ROOT / "app/main.py", "--server.port=0"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env=os.environ | {
+            "PYTHONPATH": str(tmp_path), "BC_TEST_RECORD": str(tmp_path / "record.txt"),
+        },
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert ".streamlit/config.toml was not found" in done.stderr
+    assert not (tmp_path / "record.txt").exists()

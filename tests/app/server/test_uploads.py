@@ -89,6 +89,31 @@ def test_uploads_at_the_same_time_count() -> None:
     assert asyncio.run(upload()) == (204, 429, 204)
 
 
+def test_refused_upload_is_read_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, a client that still sends receives a reset of the connection."""
+    monkeypatch.setattr(uploads, "held_bytes", lambda: 1000)
+    received: list[int] = []
+
+    async def upload() -> int:
+        async def receive() -> Message:
+            received.append(1)
+            return {"type": "http.request", "body": b"x", "more_body": len(received) < 3}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                received.append(message["status"])
+
+        headers = [(b"content-length", b"3")]
+        scope: dict[str, Any] = {
+            "type": "http", "path": PATH, "method": "PUT", "headers": headers,
+        }  # fmt: skip
+        await UploadLimitMiddleware(store, memory_bytes=1000)(scope, receive, send)
+        return len(received)
+
+    assert asyncio.run(upload()) == 4
+    assert received == [1, 1, 1, 429]
+
+
 @pytest.mark.parametrize("length", ["", "-1", "many", "1e3"])
 def test_upload_without_a_length_is_refused(length: str) -> None:
     assert asyncio.run(Client().send(b"x", length=length))[0] == 411
@@ -146,7 +171,7 @@ def test_held_bytes_counts_the_uploads_of_all_sessions(monkeypatch: pytest.Monke
 
 def test_memory_limit_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BC_UPLOAD_MEMORY_MB", raising=False)
-    assert read_memory_limit() == 1_000_000_000
+    assert read_memory_limit() == 1_100_000_000
     monkeypatch.setenv("BC_UPLOAD_MEMORY_MB", "250")
     assert read_memory_limit() == 250_000_000
     for text in ("0", "-1", "many", ""):

@@ -51,6 +51,23 @@ def test_evaluate_writes_report_predictions_and_plots(
         assert (tmp_path / "e" / name).read_bytes() == (tmp_path / "f" / name).read_bytes()
 
 
+def test_evaluate_goes_on_after_a_file_that_cannot_be_written(
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "e"
+    (out / "report.html").mkdir(parents=True)
+    (out / "roc.png").mkdir()
+    code, printed, err = command("evaluate", tiny_run.path, synthetic_dataset, "--out", out)
+    assert code == 1
+    assert [line.partition(". ")[0] for line in err.splitlines()] == [
+        "not written: The plots cannot be written",
+        f"not written: Is a directory ('{out}/report.html').",
+    ]
+    assert "recognition rate" in printed
+    assert read_report(out).n_images > 0
+    assert (out / "report.pdf").is_file()
+
+
 def test_evaluate_external_dataset_with_labels(
     command: Command, tiny_run: Run, patches: Path, tmp_path: Path
 ) -> None:

@@ -102,6 +102,16 @@ def test_load_dataset_other_name_in_official_tree_is_invalid(tmp_path: Path) -> 
     assert reasons(dataset) == {"overview.png": "invalid name"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders.")
+def test_load_dataset_named_pipe_is_unreadable(tmp_path: Path) -> None:
+    write_image(tmp_path / "benign/a.png")
+    os.mkfifo(tmp_path / "benign/x.png")
+    dataset = load_dataset(tmp_path)
+    assert len(dataset.images) == 1
+    assert reasons(dataset) == {"x.png": "unreadable"}
+    assert "Not a regular file" in dataset.excluded["detail"].iloc[0]
+
+
 def test_load_dataset_malignant_name_in_benign_folder_is_label_mismatch(tmp_path: Path) -> None:
     write_official(tmp_path, B_1)
     write_image(tmp_path / "breast/benign" / M_1)

@@ -149,7 +149,7 @@ def test_decode_full_queue_raises_busy_error(large: bytes) -> None:
 
         def decode_another() -> bool:
             with pytest.raises(BusyError, match="Try again in a moment"):
-                pool.decode(SMALL, "x.png")
+                pool.decode(large, "x.png")
             raise CanceledError("The other image was refused.")
 
         with pytest.raises(CanceledError, match="The other image was refused"):
@@ -185,7 +185,7 @@ def test_workers_end_with_their_parent() -> None:
         "from bc_model.data import DecodePool\n"
         "pool = DecodePool(n_workers=1)\n"
         "pool.decode(sys.stdin.buffer.read(), 'x')\n"
-        "print(pool._take_worker()._process.pid, flush=True)\n"
+        "print(pool._small._take_worker()._process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     with subprocess.Popen(
@@ -224,11 +224,21 @@ def test_worker_memory_is_limited() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(("memory_mb", "n_workers"), [(0, 1), (1000, 1), (64_000, 4)])
-def test_default_workers_fit_into_memory(
-    monkeypatch: pytest.MonkeyPatch, memory_mb: int, n_workers: int
+@pytest.mark.parametrize(("memory_mb", "n_large"), [(0, 1), (4000, 1), (6000, 2), (64_000, 4)])
+def test_workers_for_large_images_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch, memory_mb: int, n_large: int
 ) -> None:
     monkeypatch.setattr(decode_pool, "_memory_mb", lambda: memory_mb)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(decode_pool, "usable_cores", lambda: 8)
     with DecodePool() as pool:
-        assert pool.n_workers == n_workers
+        assert (pool._small.n_workers, pool._large.n_workers) == (8, n_large)
+
+
+def test_decode_small_image_does_not_wait_for_large_images(processes: list, large: bytes) -> None:
+    with DecodePool(n_workers=1) as pool, ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(pool.decode, large, "large.png") for _ in range(3)]
+        for _ in range(3):
+            pool.decode(SMALL, "small.png")
+        assert not all(future.done() for future in waiting)
+        assert all(future.result().shape == (5000, 8000, 3) for future in waiting)
+    assert len(processes) == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bc_model.data.image_headers import read_header
+from bc_model.data.image_headers import is_large, read_header
 from bc_model.data.images import decode_image
 from bc_model.errors import ImageError
 
@@ -79,6 +79,7 @@ def exif(orientation: int) -> bytes:
         png_with(b"eXIf", exif(6), is_intact=False),
         png_with(b"tRNS", b"\0"),
         png_with(b"tRNS", b"\0\0\0\0\0\0", is_intact=False),
+        png_with(b"PLTE", b"\0"),
         png_with(b"pHYs", b""),
         png_with(b"gAMA", b"\0"),
         png_with(b"acTL", struct.pack(">II", 10_000, 0)),  # Without a second frame.
@@ -123,6 +124,8 @@ OUTSIDE = 0xFFFFFF00
         {274: (3, 1, 99)},
         {34665: (4, 1, OUTSIDE)},
         {65000: (3, 3, OUTSIDE)},
+        {279: (4, 1, 0)},
+        {279: (4, 1, OUTSIDE)},
     ],
     ids=str,
 )
@@ -291,6 +294,7 @@ def test_other_format_is_named(data: bytes, kind: str) -> None:
         PNG.replace(b"IDAT", b"iDAT"),
         PNG.replace(zlib.crc32(PNG[12:29]).to_bytes(4, "big"), b"\0\0\0\0"),
         PNG[:33] + PNG[8:],
+        encode("PNG", IMAGE.quantize(9)).replace(b"PLTE", b"pLTE"),
         JPEG[: JPEG.index(b"\xff\xda")],
         JPEG.replace(b"\xff\xda", JPEG[JPEG.index(b"\xff\xc0") :][:19] + b"\xff\xda"),
         tiff_with({256: (3, 0, 0)}),
@@ -299,7 +303,7 @@ def test_other_format_is_named(data: bytes, kind: str) -> None:
         tiff_with({322: (3, 1, 0), 273: (77, 1, 0)}),
         TIFF[:4] + struct.pack("<I", OUTSIDE) + TIFF[8:],
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_damaged_critical_part_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"^x is damaged or incomplete"):
@@ -316,3 +320,19 @@ def test_side_that_jpeg_cannot_encode_is_refused(width: int, height: int) -> Non
 def test_largest_side_is_decoded() -> None:
     image = Image.new("L", (32, 65_500))
     assert decode_image(encode("PNG", image), "x").shape == (65_500, 32, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize(("height", "expected"), [(2000, False), (2001, True)])
+def test_is_large_by_declared_pixels(kind: str, height: int, expected: bool) -> None:
+    data = encode(kind, Image.new("L", (4000, height)))
+    assert is_large(data) == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"text", PNG[:20], JPEG[:100], TIFF[:8]])
+def test_is_large_without_size_is_false(data: bytes) -> None:
+    assert not is_large(data)
+
+
+def test_is_large_by_size_of_file() -> None:
+    assert is_large(PNG + bytes(2**24))

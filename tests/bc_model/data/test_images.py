@@ -1,6 +1,7 @@
 """Decoding, the field of view and preprocessing of images."""
 
 import io
+import os
 import struct
 import time
 import zlib
@@ -128,6 +129,13 @@ def test_read_image_missing_file_raises(tmp_path: Path) -> None:
 def test_read_image_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders.")
+def test_read_image_named_pipe_raises_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(ImageError, match="Not a regular file"):
+        read_image(tmp_path / "x.png")
 
 
 def test_decode_image_tiff_with_damaged_second_frame_is_refused() -> None:

@@ -39,6 +39,11 @@ def test_make_thumbnail_small_image_is_not_upsampled(image_file: tuple[Path, str
     assert open_jpeg(make_thumbnail(*image_file, side_px=500)).size == (140, 92)
 
 
+def test_make_thumbnail_of_highest_image_has_a_width(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 65_500)).save(tmp_path / "high.png")
+    assert open_jpeg(make_thumbnail(tmp_path / "high.png", "0" * 64)).size == (1, 192)
+
+
 def test_make_thumbnail_is_cached_by_pixel_hash(
     image_file: tuple[Path, str], tmp_path: Path
 ) -> None:

@@ -179,12 +179,19 @@ def test_start_download_taken_name_is_refused(registry: Path) -> None:
 
 @pytest.mark.parametrize("name", ["job.json", "status.json"])
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 1}', '{"state": "lost"}'])
-def test_list_downloads_ignores_damaged_files(registry: Path, name: str, text: str) -> None:
+def test_list_downloads_damaged_files_are_listed_and_can_be_deleted(
+    registry: Path, name: str, text: str
+) -> None:
     job = write_job(registry, "failed")
     (job.path / name).write_text(text)
-    assert list_downloads(registry) == []
-    delete_download("synthetic", registry)
+    (download,) = list_downloads(registry)
+    assert (download.name, download.state, download.is_running) == ("synthetic", "damaged", False)
+    assert "Delete it" in download.message
     cancel_download("synthetic", registry)
+    delete_download("synthetic", registry)
+    assert list_downloads(registry) == []
+    assert not job.path.exists()
+    delete_download("synthetic", registry)
 
 
 def test_run_download_cancel_request_ends_download(

@@ -79,15 +79,28 @@ def test_list_datasets_missing_registry_is_empty(registry: Path) -> None:
     assert not registry.exists()
 
 
+VALID = {"kind": "stored", "images": "images", "source": "a.zip", "added": "2026-01-01T00:00:00"}
+
+
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"kind": 1, "images": "", "source": "", "added": ""}', "\x00"]
-)
+    "content",
+    [
+        b"", b"[]", b"{}", b"\x00", b"\xff", b"[" * 100_000,
+        *(
+            json.dumps(VALID | change).encode()
+            for change in (
+                {"kind": 1}, {"kind": "other"}, {"images": None}, {"added": "yesterday"},
+                {"skipped": [["a"]]}, {"skipped": {"a": "b"}}, {"notes": [1]}, {"sha256": 5},
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_list_datasets_damaged_dataset_is_reported_and_others_listed(
-    registry: Path, images: Path, content: str
+    registry: Path, images: Path, content: bytes
 ) -> None:
     link_folder(images, "good", registry)
     link_folder(images, "bad", registry)
-    (registry / "bad/dataset.json").write_text(content)
+    (registry / "bad/dataset.json").write_bytes(content)
     datasets, problems = list_datasets(registry)
     assert [dataset.name for dataset in datasets] == ["good"]
     assert len(problems) == 1

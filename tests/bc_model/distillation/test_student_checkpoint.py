@@ -10,7 +10,7 @@ import tensorflow as tf
 from bc_model.distillation import student
 from bc_model.distillation.augmentation import ViewSampler
 from bc_model.distillation.student import train_student
-from tests.bc_model.distillation.conftest import QUICK
+from tests.bc_model.distillation.conftest import QUICK, eager_training
 
 CONFIG = dataclasses.replace(QUICK, steps=7, learning_rate=1e-2)
 
@@ -22,9 +22,10 @@ def save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student, "CHECKPOINT_INTERVAL_S", 0.0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def uninterrupted(source) -> list[np.ndarray]:
-    return train_student(source, CONFIG, seed=3).get_weights()
+    with eager_training():
+        return train_student(source, CONFIG, seed=3).get_weights()
 
 
 def interrupt(source, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:

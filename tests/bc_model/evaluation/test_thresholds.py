@@ -184,7 +184,13 @@ def test_set_threshold_without_choice_has_manual_method(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("value", "reason", "text"),
-    [(1.2, "x", "got 1.2"), (float("nan"), "x", "got nan"), (0.4, "  ", "Missing reason")],
+    [
+        (1.2, "x", "got 1.2"),
+        (float("nan"), "x", "got nan"),
+        (0.4, "  ", "Missing reason"),
+        (0.4, "a\x1bb", "remove control characters"),
+        (0.4, "a" * 2001, "at most 2,000 printable characters, got 2,001"),
+    ],
 )
 def test_set_threshold_invalid_value_raises(run: Run, value: float, reason: str, text: str) -> None:
     before = open_bundle(run.path).card

@@ -1,6 +1,5 @@
 """Writing a bundle completely or not at all."""
 
-import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from bc_model.inference import export
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.export import write_bundle
-from bc_model.inference.model_card import ModelCard, Scale
+from bc_model.inference.model_card import ModelCard
 from bc_model.model import build_model, load_keras, logits_output, weights_fingerprint
 from bc_model.training.run import Run
 
@@ -95,9 +94,9 @@ def test_write_bundle_with_a_failed_export_leaves_nothing(
 def test_write_bundle_with_an_invalid_card_leaves_nothing(
     model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
-    scale = Scale((), {"200": (math.nan, 0.6)}, "a test")
-    with pytest.raises(BundleError, match="mpp_range"):
-        write_bundle(model, tmp_path / "model", replace(draft, scale=scale))
+    architecture = replace(draft.architecture, config={"steps": object()})
+    with pytest.raises(BundleError, match="steps"):
+        write_bundle(model, tmp_path / "model", replace(draft, architecture=architecture))
     assert not list(tmp_path.iterdir())
 
 

@@ -17,6 +17,8 @@ from bc_model.training.inputs import Subset, count_cache_bytes, make_cached_inpu
 from bc_model.training.run import Run
 from bc_model.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 NO_PROGRESS = dict.fromkeys(("training", "validation"), lambda *_: None)
 
 

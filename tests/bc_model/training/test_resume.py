@@ -119,6 +119,7 @@ def test_resumed_run_has_the_weights_of_an_uninterrupted_run(
     assert fingerprint(run) == fingerprint(uninterrupted)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     "call", [pytest.param(2, id="head", marks=slow), pytest.param(6, id="fine-tuning")]
 )
@@ -270,10 +271,10 @@ def test_list_changes_before_the_data_was_read_is_empty() -> None:
 # Checkpoint files
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> keras.Model:
     model = build_model("tiny", image_size=(32, 32), dense_units=(4,))
-    model.compile(optimizer=keras.optimizers.Adam(0.01), loss="categorical_crossentropy")
+    model.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy", run_eagerly=True)
     rng = np.random.default_rng(0)
     x = rng.random((8, 32, 32, 3), np.float32) * 255
     model.fit(x, np.eye(2)[rng.integers(2, size=8)], epochs=1, verbose=0)

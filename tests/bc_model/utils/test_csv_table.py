@@ -56,14 +56,14 @@ def test_table_to_csv_integers_with_missing_values_stay_integers() -> None:
     assert table_to_csv(table) == "n,m\n24,1\n,\n"
 
 
-@pytest.mark.parametrize("content", [b"," * 5_000_000, b"a,b\n" + b"1,2\n" * 2_000_001])
+@pytest.mark.parametrize("content", [b"," * 3_000_000, b"a,b\n" + b"1,2\n" * 2_000_001])
 def test_read_table_too_many_cells_is_refused_before_parsing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.setattr(csv_table.pd, "read_csv", None)
     (file := tmp_path / "table.csv").write_bytes(content)
     started = time.monotonic()
-    with pytest.raises(ValueError, match=r"expected at most 4,000,000 cells, got [0-9,]+"):
+    with pytest.raises(ValueError, match=r"at most 1,000 columns and 4,000,000 cells, got"):
         read_table(file)
     assert time.monotonic() - started < 3
 

@@ -1,0 +1,129 @@
+"""The processor of this machine: the cores that this process may use, and its instructions."""
+
+import math
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from bc_model.errors import ProcessorError
+
+_X86 = {"x86_64", "amd64", "i386", "i686"}
+_REQUIRED = "AVX"
+"""The wheels of TensorFlow for x86 processors contain these instructions everywhere."""
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)  # fmt: skip
+
+
+def require_tensorflow() -> None:
+    """Check that TensorFlow can start; otherwise its import ends the process without a message.
+
+    Every function that imports TensorFlow before a model exists calls this first.
+
+    Raises
+    ------
+    ProcessorError
+        An x86 processor has no AVX instructions.
+    """
+    if not can_start_tensorflow():
+        raise ProcessorError(
+            f"TensorFlow cannot start on this processor. Expected {_REQUIRED} instructions, got a "
+            "processor or virtual machine without them. Train and export models on another "
+            "machine. Predictions do not need TensorFlow."
+        )
+
+
+def can_start_tensorflow() -> bool:
+    """Return whether the processor has the instructions that TensorFlow needs."""
+    is_x86 = platform.machine().lower() in _X86
+    return not is_x86 or _processor_features().get(_REQUIRED, True)
+
+
+def usable_cores() -> int:
+    """Return how many threads are useful: the cores, or fewer by affinity or CPU quota.
+
+    A container often has a CPU quota, and the system stops all its threads for the rest of a
+    period once they have used it up. A quota of 1.5 cores allows two threads.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    return max(1, math.ceil(min(cores, _cpu_quota())))
+
+
+def limited_cores() -> int | None:
+    """Return `usable_cores` if the machine has more cores, otherwise None."""
+    cores = usable_cores()
+    return cores if cores < (os.cpu_count() or 1) else None
+
+
+def limit_threads() -> None:
+    """Limit the threads of the numerical libraries that are loaded later, also by child processes.
+
+    They consider the affinity of the process, but not the quota. Variables that are set are kept.
+    """
+    if cores := limited_cores():
+        for name in _THREAD_VARIABLES:
+            os.environ.setdefault(name, str(cores))
+
+
+def _processor_features() -> dict[str, bool]:
+    # NumPy asks processor and operating system, on every system.
+    from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]
+        __cpu_features__,
+    )
+
+    return dict(__cpu_features__)
+
+
+def _cpu_quota(process: Path = Path("/proc/self")) -> float:
+    """Return the lowest quota of the control groups of a process, in cores; inf without one."""
+    try:
+        groups = list(_control_groups(process))
+    except (OSError, ValueError, IndexError):  # Not Linux, or a format that is not known.
+        return math.inf
+    # A group has at most the quota of the groups that contain it.
+    return min((_read_quota(folder) for group in groups for folder in group), default=math.inf)
+
+
+def _control_groups(process: Path) -> Iterator[list[Path]]:
+    """Yield the directories from each mount point down to the control group of a process."""
+    # Version 2 has one line without controllers, version 1 has one line per hierarchy.
+    paths = {
+        controller: path
+        for _, controllers, path in (line.split(":", 2) for line in _lines(process / "cgroup"))
+        for controller in controllers.split(",")
+    }
+    for mount in _lines(process / "mountinfo"):
+        fields, _, kind = (part.split() for part in mount.partition(" - "))
+        is_v1 = kind[0] == "cgroup" and "cpu" in kind[-1].split(",")
+        path = paths.get("cpu" if is_v1 else "")
+        if path is None or not (is_v1 or kind[0] == "cgroup2"):
+            continue
+        # In a container, the path can be that of the host, of which only the end is mounted.
+        root, folders = fields[3], [Path(fields[4])]
+        for name in path.removeprefix(root).strip("/").split("/"):
+            folders.append(folders[-1] / name)
+        yield folders
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _read_quota(folder: Path) -> float:
+    """Return the quota of one control group in cores; inf without one."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota, period = (
+                (folder / name).read_text(encoding="ascii").strip()
+                for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            )
+        return int(quota) / int(period) if quota.isdecimal() and int(period) > 0 else math.inf
+    except (OSError, ValueError):
+        return math.inf
