@@ -1,6 +1,7 @@
-"""Training without traced functions."""
+"""Eager training."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 import pytest
@@ -9,12 +10,9 @@ from bc_model.training import trainer
 from bc_model.training.run import Run
 
 
-@pytest.fixture
-def eagerly(tiny_run: Run) -> Iterator[None]:
-    """Train eagerly in a test, because tracing takes longer than a few steps of a tiny model.
-
-    `tiny_run`, `start_run` and the command line train as in normal use.
-    """
+@contextmanager
+def eager_training() -> Iterator[None]:
+    """Train eagerly, because tracing takes longer than a few steps of a tiny model."""
     compile_model = trainer._compile
 
     def compile_eagerly(model: keras.Model, rate: float) -> None:
@@ -23,4 +21,11 @@ def eagerly(tiny_run: Run) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_compile", compile_eagerly)
+        yield
+
+
+@pytest.fixture
+def eagerly(tiny_run: Run) -> Iterator[None]:
+    """Train eagerly in a test, but `tiny_run` as in normal use."""
+    with eager_training():
         yield

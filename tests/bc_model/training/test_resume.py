@@ -16,7 +16,7 @@ import pytest
 from bc_model.data.synthetic import generate_dataset
 from bc_model.errors import RunChangedError, RunError
 from bc_model.model import build_model, load_keras, weights_fingerprint
-from bc_model.training import callbacks, checkpoint
+from bc_model.training import callbacks, checkpoint, trainer
 from bc_model.training.checkpoint import (
     TrainState,
     load_weights,
@@ -30,6 +30,7 @@ from bc_model.training.resume import list_changes
 from bc_model.training.run import Run
 from bc_model.training.trainer import train
 from bc_model.utils.serialization import to_json
+from tests.bc_model.training.conftest import eager_training
 
 PATIENCE_S = 120
 
@@ -85,16 +86,17 @@ slow = pytest.mark.slow
 MOMENTS = [
     # Before the first state; between history and state; between best weights and state; in
     # fine-tuning; between the phases; at the export.
-    pytest.param("bc_model.training.callbacks.save_state", 1, id="first epoch", marks=slow),
-    pytest.param("bc_model.training.callbacks.save_state", 2, id="head", marks=slow),
-    pytest.param("bc_model.training.callbacks.save_weights", 2, id="best weights", marks=slow),
-    pytest.param("bc_model.training.callbacks.save_state", 5, id="fine-tuning", marks=slow),
+    pytest.param("bc_model.training.callbacks.save_state", 1, id="first epoch"),
+    pytest.param("bc_model.training.callbacks.save_state", 2, id="head"),
+    pytest.param("bc_model.training.callbacks.save_weights", 2, id="best weights"),
+    pytest.param("bc_model.training.callbacks.save_state", 5, id="fine-tuning"),
     # `build_model` makes the first call.
     pytest.param("bc_model.training.trainer.unfreeze_from", 2, id="boundary"),
-    pytest.param("bc_model.training.trainer.write_bundle", 1, id="export", marks=slow),
+    pytest.param("bc_model.training.trainer.write_bundle", 1, id="export"),
 ]
 
 
+@slow
 @pytest.mark.parametrize(("function", "call"), MOMENTS)
 def test_resumed_run_has_the_weights_of_an_uninterrupted_run(
     config: TrainingConfig,
@@ -119,33 +121,56 @@ def test_resumed_run_has_the_weights_of_an_uninterrupted_run(
     assert fingerprint(run) == fingerprint(uninterrupted)
 
 
+@pytest.fixture(scope="module")
+def cached_config(
+    tiny_config: TrainingConfig, tiny_run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> TrainingConfig:
+    """Return a configuration in which both phases use cached features."""
+    weights = tmp_path_factory.mktemp("weights") / "start.keras"
+    shutil.copy(tiny_run.model_dir / "model.keras", weights)
+    return dataclasses.replace(
+        tiny_config, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True,
+        weights=str(weights),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_cached(
+    cached_config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    with eager_training():
+        return train(cached_config, tmp_path_factory.mktemp("uninterrupted-cached") / "run")
+
+
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
-    "call", [pytest.param(2, id="head", marks=slow), pytest.param(6, id="fine-tuning")]
+    ("owner", "name", "call"),
+    [
+        pytest.param(callbacks, "save_state", 2, id="head", marks=slow),
+        pytest.param(trainer, "unfreeze_from", 2, id="boundary"),
+        pytest.param(callbacks, "save_state", 6, id="fine-tuning"),
+    ],
 )
 def test_resumed_run_with_cached_features_has_the_same_weights(
-    config: TrainingConfig,
-    tiny_run: Run,
+    cached_config: TrainingConfig,
+    uninterrupted_cached: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
     call: int,
 ) -> None:
-    # From trained weights, both phases use cached features.
-    weights = tmp_path / "start.keras"
-    shutil.copy(tiny_run.model_dir / "model.keras", weights)
-    config = dataclasses.replace(config, weights=str(weights), augmented_copies=2)
-    other, run = (Run.create(tmp_path / name) for name in ("other", "run"))
-    train(config, other)
+    run = Run.create(tmp_path / "run")
     with monkeypatch.context() as patch:
-        die_at(patch, callbacks, "save_state", call)
+        die_at(patch, owner, name, call)
         with pytest.raises(Killed):
-            train(config, run)
+            train(cached_config, run)
     assert run.cache_dir.is_dir()
 
-    train(config, run, resume=True)
+    train(cached_config, run, resume=True)
 
-    assert metrics(run) == metrics(other)
-    assert fingerprint(run) == fingerprint(other)
+    assert metrics(run) == metrics(uninterrupted_cached)
+    assert fingerprint(run) == fingerprint(uninterrupted_cached)
 
 
 @slow
