@@ -2,7 +2,7 @@
 
 Streamlit keeps the session of a closed tab for `server.disconnectedSessionTTL`, but looks for
 expired sessions only when another tab closes. This is the only module that uses private parts of
-Streamlit; `tests/app/test_session_memory.py` fails if they change.
+Streamlit; `tests/app/server/test_session_memory.py` fails if they change.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from streamlit import runtime
 from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.components.byte_cache import drop_idle_entries
+from app.server.byte_cache import drop_idle_entries
 
 PERIOD_S = 15.0
 MAX_CLOSED_MB = 512
@@ -33,7 +33,7 @@ async def expire_sessions() -> None:
             n_freed = free_sessions(runtime.get_instance()) + drop_idle_entries()
         except Exception:
             logger.exception("Expired sessions cannot be freed")
-            return
+            continue
         if n_freed:
             await asyncio.to_thread(_return_memory)
 

@@ -287,7 +287,10 @@ def visit_other_page(app: AppTest) -> None:
 
 
 def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_page, monkeypatch):
-    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
+    app = open_page("classify")
+    app.selectbox(key="model").set_value(finished_run.name)  # Not the default.
+    upload(app, ("field.png", example_png(malignant=True)))
     app.slider(key="opacity").set_value(0.25).run()
     (before,) = probabilities(app)
     # The prediction comes from the cache: nothing is decoded again.
@@ -296,6 +299,7 @@ def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_
 
     assert probabilities(app) == [before]
     assert app.slider(key="opacity").value == 0.25
+    assert app.selectbox(key="model").value == finished_run.name
     assert app.query_params["uploads"] == "1-2"
     assert "field.png" in texts(app.header)
 

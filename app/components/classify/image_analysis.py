@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 import streamlit as st
 
-from app.components.byte_cache import ByteCache
 from app.components.classify.session_images import HeldImage
 from app.components.model_picker import load_engine
+from app.server.byte_cache import ByteCache
 from bc_model.data import DecodePool, ImageScale, read_scale
 from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width

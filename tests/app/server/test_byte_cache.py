@@ -1,6 +1,6 @@
 """The cache with a limit in bytes."""
 
-from app.components.byte_cache import ByteCache, drop_idle_entries
+from app.server.byte_cache import ByteCache, drop_idle_entries
 
 
 def test_cache_above_its_limit_drops_the_least_recently_used_value():

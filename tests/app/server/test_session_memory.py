@@ -14,7 +14,8 @@ from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 
-from app.server.session_memory import free_sessions
+from app.server.lifespan import TASKS
+from app.server.session_memory import expire_sessions, free_sessions
 
 MB = 2**20
 
@@ -81,3 +82,26 @@ def test_uploaded_file_returns_its_content_without_a_copy():
     record = UploadedFileRec("file", "a.png", "image/png", bytes(1000))
 
     assert UploadedFile(record, Mock()).getvalue() is record.data
+
+
+def test_server_frees_sessions_as_long_as_it_runs():
+    assert expire_sessions in TASKS
+
+
+def test_expire_sessions_goes_on_after_an_error(monkeypatch):
+    calls: list[None] = []
+
+    def fail(_server: object) -> int:
+        calls.append(None)
+        raise RuntimeError("a fault in the program")
+
+    monkeypatch.setattr("app.server.session_memory.PERIOD_S", 0.001)
+    monkeypatch.setattr("app.server.session_memory.free_sessions", fail)
+    monkeypatch.setattr("app.server.session_memory.runtime", Mock())
+
+    async def run() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(expire_sessions(), timeout=0.1)
+
+    asyncio.run(run())
+    assert len(calls) > 1
