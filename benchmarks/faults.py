@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import random
 import subprocess
 import sys
@@ -294,7 +295,8 @@ def _kill_download(name: str, registry: Path) -> str | None:
 
 def kill_app(rounds: int, rng: random.Random, folder: Path) -> Result:
     """Kill the server while three sessions classify, add a dataset, and queue a run."""
-    server = AppServer(folder, find_free_port(), {"BC_NICENESS": "0"})
+    os.environ["BC_NICENESS"] = "0"  # The runs are awaited.
+    server = AppServer(folder, find_free_port())
     add_synthetic(
         "training", n_cases=10, images_per_case=1, size=(48, 64), registry=server.datasets
     )
