@@ -1,17 +1,17 @@
 """Processes killed at random moments: ``python -m benchmarks.faults [--rounds N] [--seed S]``.
 
-A third of the rounds each ends a training run, a download, and the server of the app by SIGKILL. A
-round starts the work again and compares the result with that of undisturbed work: a run bit for
-bit, a dataset by the hashes of its files, and the app by its acknowledged runs and datasets. The
-exit code is 1 if anything is lost or different.
+A third of the rounds each ends a run, a download, and the server of the app by SIGKILL. The work is
+started again, and its result is compared with that of undisturbed work: a run bit for bit, a
+dataset by the hashes of its files, and the app by its acknowledged runs and datasets. The exit code
+is 1 if anything is lost or different.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -54,28 +54,35 @@ MAX_KILLS = 3
 TIMEOUT_S = 300.0
 _WORKER_TIMEOUT_S = 10.0
 _BYTES_PER_S = 1_000_000
-_MAX_USE_S = 8.0
+_MAX_USE_S = 3.0
 
 
 @dataclass
 class Result:
-    """The outcome of the rounds of one kind.
+    """The outcome of the rounds of one kind. A round is one kill.
 
     Attributes
     ----------
+    n_works : int
+        Number of runs, downloads or servers that were killed at least once.
     kills : dict of str to int
         Number of kills by the phase of the work.
     lost : list of str
-        What was lost or is different, with the number of the round.
+        What was lost or is different.
     note : str
         What was achieved.
     """
 
     kind: str
-    n_rounds: int = 0
+    n_works: int = 0
     kills: dict[str, int] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     note: str = ""
+
+    @property
+    def n_kills(self) -> int:
+        """Number of all kills, the rounds."""
+        return sum(self.kills.values())
 
     def count(self, phase: str) -> None:
         """Count a kill in a phase."""
@@ -93,31 +100,37 @@ def kill_training(rounds: int, rng: random.Random, folder: Path) -> Result:
     _finish(_train(folder, reference, []))
     duration_s = time.monotonic() - start_s
     expected = _describe_run(reference)
-    result = Result("training", rounds)
-    for number in range(rounds):
-        run = Run(folder / f"run{number}")
-        for _ in range(rng.randint(1, MAX_KILLS)):
+    result = Result("training")
+    while result.n_kills < rounds:
+        run = Run(folder / f"run{result.n_works}")
+        result.n_works += 1
+        for _ in range(min(rng.randint(1, MAX_KILLS), rounds - result.n_kills)):
             child = _train(folder, run, _resume_option(run))
             try:
                 child.wait(rng.uniform(0.0, 1.05 * duration_s))
+                break
             except subprocess.TimeoutExpired:
                 result.count(_phase(run))
                 child.kill()
-            child.wait()
-            if child.returncode != -signal.SIGKILL:
-                break
-        if not run.status_file.exists() or run.read_status()["state"] != "done":
-            child = _train(folder, run, _resume_option(run))
-            if _finish(child):
-                message = (folder / "stderr").read_text().strip().rpartition("\n")[2]
-                result.lost.append(f"round {number}: the run cannot be resumed: {message}")
-                continue
-        if (found := _describe_run(run)) != expected:
-            names = [name for name, value in expected.items() if found[name] != value]
-            result.lost.append(f"round {number}: different {', '.join(names)}")
-        if left := [path.name for path in run.path.rglob("*.tmp")]:
-            result.lost.append(f"round {number}: temporary files {left[:3]}")
+                child.wait()
+        result.lost += [
+            f"{run.name}: {text}" for text in _resume_and_compare(folder, run, expected)
+        ]
     return result
+
+
+def _resume_and_compare(folder: Path, run: Run, expected: dict[str, object]) -> list[str]:
+    """Resume a run to its end, and return the differences from an undisturbed run."""
+    if not run.status_file.exists() or run.read_status()["state"] != "done":
+        child = _train(folder, run, _resume_option(run))
+        if _finish(child):
+            message = (folder / "stderr").read_text().strip().rpartition("\n")[2]
+            return [f"the run cannot be resumed: {message}"]
+    found = _describe_run(run)
+    lost = [f"different {name}" for name, value in expected.items() if found[name] != value]
+    if left := [path.name for path in run.path.rglob("*.tmp")]:
+        lost.append(f"temporary files {left[:3]}")
+    return lost
 
 
 def _train(folder: Path, run: Run, resume: list[str]) -> subprocess.Popen:
@@ -207,17 +220,18 @@ def kill_downloads(rounds: int, rng: random.Random, folder: Path) -> Result:
     expected = _hash_images(
         add_archive(io.BytesIO(archive), "reference", registry=registry).dataset
     )
-    result = Result("download", rounds)
+    result = Result("download")
+    # Starting Python takes a part of this time, and the file server the rest.
+    duration_s = 1.5 + len(archive) / _BYTES_PER_S
     with _file_server(archive) as url:
-        for number in range(rounds):
-            name = f"set{number}"
+        while result.n_kills < rounds:
+            name = f"set{result.n_works}"
+            result.n_works += 1
 
             def start(name: str = name) -> None:
                 start_download(name, url=f"{url}/{name}.zip", sha256=checksum, registry=registry)
 
-            # Starting Python takes a part of this time, and the file server the rest.
-            duration_s = 1.5 + len(archive) / _BYTES_PER_S
-            for _ in range(rng.randint(1, MAX_KILLS)):
+            for _ in range(min(rng.randint(1, MAX_KILLS), rounds - result.n_kills)):
                 start()
                 time.sleep(rng.uniform(0.0, duration_s))
                 if (phase := _kill_download(name, registry)) is None:
@@ -227,12 +241,10 @@ def kill_downloads(rounds: int, rng: random.Random, folder: Path) -> Result:
                 start()
                 _wait_until(lambda name=name: _find_process(name, registry) is None)
             try:
-                found = _hash_images(open_dataset(name, registry))
+                if _hash_images(open_dataset(name, registry)) != expected:
+                    result.lost.append(f"{name}: different files")
             except BcModelError as error:
-                result.lost.append(f"round {number}: {error}")
-                continue
-            if found != expected:
-                result.lost.append(f"round {number}: different files")
+                result.lost.append(f"{name}: {error}")
     left = [path.name for path in registry.glob(".downloads/*.part*")]
     if left or list_downloads(registry):
         result.lost.append(f"files of downloads are left: {left[:3]}")
@@ -283,7 +295,8 @@ def _kill_download(name: str, registry: Path) -> str | None:
 
 def kill_app(rounds: int, rng: random.Random, folder: Path) -> Result:
     """Kill the server while three sessions classify, add a dataset, and queue a run."""
-    server = AppServer(folder, find_free_port(), {"BC_NICENESS": "0"})
+    os.environ["BC_NICENESS"] = "0"  # The runs are awaited.
+    server = AppServer(folder, find_free_port())
     add_synthetic(
         "training", n_cases=10, images_per_case=1, size=(48, 64), registry=server.datasets
     )
@@ -295,10 +308,12 @@ def kill_app(rounds: int, rng: random.Random, folder: Path) -> Result:
     with Session(server.url) as session:
         session.upload(UPLOADER, [("image.png", image)])
         answer = read_answer(session)
-    result, acknowledged = Result("app", rounds), _Acknowledged()
+    result, acknowledged = Result("app"), _Acknowledged()
     for number in range(rounds):
+        # All sessions are ready at the same time, so that the kill hits their actions.
+        barrier = threading.Barrier(4)
         sessions = [
-            threading.Thread(target=_ignore_end, args=(use, server.url, *arguments))
+            threading.Thread(target=_use_until_killed, args=(barrier, use, server.url, *arguments))
             for use, *arguments in (
                 (_classify, image, answer, result),
                 (_add_dataset, f"set{number}", archive, acknowledged),
@@ -307,16 +322,17 @@ def kill_app(rounds: int, rng: random.Random, folder: Path) -> Result:
         ]
         for thread in sessions:
             thread.start()
+        barrier.wait(TIMEOUT_S)
         time.sleep(rng.uniform(0.0, _MAX_USE_S))
-        result.count(f"{sum(thread.is_alive() for thread in sessions)} active sessions")
         workers = _list_workers(server)
         server.process.kill()
         server.process.wait()
         for thread in sessions:
             thread.join()
-        result.lost += [
-            f"round {number}: {text}" for text in acknowledged.find_lost(server, expected)
-        ]
+        result.count(acknowledged.describe_new())
+        result.n_works += 1
+        problems = acknowledged.find_lost(server, expected)
+        result.lost += [f"round {number}: {text}" for text in problems]
         if psutil.wait_procs(workers, timeout=_WORKER_TIMEOUT_S)[1]:
             result.lost.append(f"round {number}: a worker of the server outlived it")
         server.start()
@@ -335,6 +351,14 @@ class _Acknowledged:
 
     datasets: list[str] = field(default_factory=list)
     n_runs: int = 0
+    _described: tuple[int, int] = (0, 0)
+
+    def describe_new(self) -> str:
+        """Return what was confirmed since the last call."""
+        before, self._described = self._described, (self.n_runs, len(self.datasets))
+        names = ("run", "dataset")
+        new = [n for n, old, now in zip(names, before, self._described, strict=True) if now > old]
+        return f"after {' and '.join(new)}" if new else "before any answer"
 
     def find_lost(self, server: AppServer, images: dict[str, str]) -> list[str]:
         """Return what is missing or incomplete on the disk."""
@@ -358,33 +382,46 @@ class _Acknowledged:
         return lost
 
 
-def _ignore_end(use: Callable[..., None], *arguments: object) -> None:
-    """Use the app until it ends or its server is killed."""
-    with suppress(OSError, ConnectionClosed, TimeoutError, EOFError, requests.RequestException):
-        use(*arguments)
+def _use_until_killed(
+    barrier: threading.Barrier, use: Callable[..., None], *arguments: object
+) -> None:
+    """Use the app until its server is killed; an earlier error breaks the barrier."""
+    try:
+        use(barrier.wait, *arguments)
+    except (OSError, ConnectionClosed, EOFError, requests.RequestException):
+        barrier.abort()
+    except BaseException:
+        barrier.abort()
+        raise
 
 
-def _classify(url: str, image: bytes, answer: dict, result: Result) -> None:
+def _classify(
+    wait: Callable[[], object], url: str, image: bytes, answer: dict, result: Result
+) -> None:
     with Session(url) as session:
+        wait()
         while True:
             session.upload(UPLOADER, [("image.png", image)])
             if (found := read_answer(session)) != answer:
                 result.lost.append(f"another answer: {found}")
 
 
-def _add_dataset(url: str, name: str, archive: bytes, acknowledged: _Acknowledged) -> None:
+def _add_dataset(
+    wait: Callable[[], object], url: str, name: str, archive: bytes, acknowledged: _Acknowledged
+) -> None:
     with Session(url, "data") as session:
         session.set(
             "button_group", "Source", "string_array_value", [":material/upload: Zip upload"]
         )
         session.rerun()
         session.upload("Zip file", [(f"{name}.zip", archive)])
+        wait()
         session.click("Add")
-        if any(name in text for text in session.texts("alert") + session.texts("toast")):
+        if any(f"{name} with" in text for text in session.texts("alert") + session.texts("toast")):
             acknowledged.datasets.append(name)
 
 
-def _queue_run(url: str, acknowledged: _Acknowledged) -> None:
+def _queue_run(wait: Callable[[], object], url: str, acknowledged: _Acknowledged) -> None:
     with Session(url, "train") as session:
         session.set("selectbox", "Dataset", "string_value", "training")
         session.set("selectbox", "Backbone", "string_value", "tiny (tests only)")
@@ -393,6 +430,7 @@ def _queue_run(url: str, acknowledged: _Acknowledged) -> None:
         for label, value in (("Head epochs", 1), ("Fine-tuning epochs", 1), ("Folds", 3)):
             session.set("number_input", label, "double_value", value)
         session.rerun()
+        wait()
         session.click("Start run")
         acknowledged.n_runs += 1
         while True:  # The page refreshes itself, and thereby starts the next run of the queue.
@@ -455,8 +493,8 @@ def main(rounds: int, seed: int, kinds: tuple[str, ...]) -> None:
             result = KINDS[kind](n_rounds, random.Random(f"{seed}-{kind}"), Path(folder))
         kills = ", ".join(f"{phase} {count}" for phase, count in sorted(result.kills.items()))
         click.echo(
-            f"{kind}: {result.n_rounds} rounds, {sum(result.kills.values())} kills ({kills}), "
-            f"{len(result.lost)} lost or different{result.note}, {time.monotonic() - start_s:.0f} s"
+            f"{kind}: {result.n_kills} kills of {result.n_works} ({kills}), {len(result.lost)} "
+            f"lost or different{result.note}, {time.monotonic() - start_s:.0f} s"
         )
         for text in result.lost:
             click.echo(f"  {text}")

@@ -195,7 +195,7 @@ def _format_row(result: Result) -> str:
 
 
 @click.command()
-@click.option("--cases", default=CASES, show_default=True, help="Cases of each intake.")
+@click.option("--cases", default=CASES, show_default=True, help="Cases of all intakes together.")
 @click.option("--first", default=0, show_default=True, help="Number of the first case.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
@@ -206,12 +206,14 @@ def main(cases: int, first: int, seed: int, names: tuple[str, ...]) -> None:
     """Pass mutated files to every intake, and count the outcomes."""
     click.echo("intake         cases  accepted  breaches     slowest     memory  refused")
     results = []
-    for name in names or [intake.name for intake in INTAKES]:
+    chosen = names or [intake.name for intake in INTAKES]
+    n_cases = -(-cases // len(chosen))
+    for name in chosen:
         # A process for each intake: its memory is measured, and a crash ends only this intake.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
-                result = pool.submit(_fuzz_in_process, name, first, cases, seed).result()
+                result = pool.submit(_fuzz_in_process, name, first, n_cases, seed).result()
             except BrokenProcessPool:
                 result = Result(name, breaches=["the process crashed"])
         results.append(result)

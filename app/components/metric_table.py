@@ -22,7 +22,7 @@ from bc_model.reporting import (
     subgroup_metrics,
 )
 from bc_model.training import Run
-from bc_model.utils import Metric, format_count
+from bc_model.utils import FileStamp, Metric, file_stamp, format_count
 
 SUMMARY_METRICS = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
 METRIC_COLUMNS = {
@@ -33,7 +33,11 @@ METRIC_COLUMNS = {
     "Cases": st.column_config.NumberColumn(help="A case: all images with one slide number."),
     "Meaning": st.column_config.TextColumn(width="large"),
 }
-_EVALUATION_FILES = ("report.json", "predictions.csv", "validation_predictions.csv")
+EvaluationStamp = tuple[FileStamp | None, ...]
+_EVALUATION_FILES = (
+    "config.json", "split.csv", "model/model_card.json", "evaluation/report.json",
+    "evaluation/predictions.csv", "evaluation/validation_predictions.csv",
+)  # fmt: skip
 SPLIT_LABELS = {
     "case": "case-level split",
     "folder": "section-level split",
@@ -282,7 +286,6 @@ def _explain_missing_cases(report: EvaluationReport) -> str:
     return f"Metrics by case are not available: {reason}."
 
 
-def read_evaluation_stamp(run: Run) -> tuple[int, ...]:
-    """Return a value that changes when a run is evaluated again, for use as a cache key."""
-    files = [run.evaluation_dir / name for name in _EVALUATION_FILES]
-    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+def read_evaluation_stamp(run: Run) -> EvaluationStamp:
+    """Return a value that changes with the evaluation of a run, for use as a cache key."""
+    return tuple(file_stamp(run.path / name) for name in _EVALUATION_FILES)

@@ -50,6 +50,14 @@ _INVALID_CHARACTERS = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')
 _WINDOWS_SYSTEMS = frozenset({0, 10, 14})
 """Zip codes of FAT, NTFS and VFAT. Old programs for Windows write paths with backslashes."""
 _COMPRESSIONS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+_OTHER_FORMATS = {
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zX": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"MZ": "a program, such as a self-extracting archive",
+}
 _REPACK = "Pack the folder with 7-Zip as zip (method Deflate), or as tar.gz."
 _ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 _IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -121,8 +129,12 @@ def open_archive(path: Path, name: str) -> Iterator[Archive]:
         elif start[:2] == b"\x1f\x8b":
             yield _open_tar(raw, name, size)
         else:
+            known = (
+                text for signature, text in _OTHER_FORMATS.items() if start.startswith(signature)
+            )
             raise ArchiveError(
-                f"{name} is not a zip or tar.gz archive. Expected one of these. {_REPACK}"
+                f"{name} is not a zip or tar.gz archive. Expected one of these, got "
+                f"{next(known, 'other content')}. {_REPACK}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Decode images of strangers in processes that can be ended.
+"""Decode untrusted images in processes that can be ended.
 
 A hostile file may keep a codec busy, fill the memory, or crash it. In a process of `DecodePool`,
 that ends only this process, and the image is refused.

@@ -122,6 +122,7 @@ class EvaluationReport:
             raise ValueError(f"metrics: expected the keys {METRICS}, got {tuple(self.metrics)}")
         if (total := sum(map(sum, self.confusion))) != self.n_images:
             raise ValueError(f"confusion: expected a sum of {self.n_images} images, got {total}")
+        self.summary()  # A report whose summary no model card can contain is damaged.
 
     def summary(self) -> EvaluationSummary:
         """Return the metrics without the curves, for a model card."""

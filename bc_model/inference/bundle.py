@@ -13,16 +13,13 @@ from pathlib import Path
 import bc_model
 from bc_model.errors import BundleError, ModelError, WeightsError
 from bc_model.inference.model_card import MODEL_CARD_FILE, ModelCard, read_model_card
-from bc_model.utils.io import open_regular
+from bc_model.utils.io import FileStamp, file_stamp, open_regular
 from bc_model.utils.serialization import dumps
 
 MODEL_FOLDER = "model"
 """Name of the model directory in a run directory."""
 KERAS_FILE = "model.keras"
 SERVED_FILES = ("served.xml", "served.bin", "head.npz")
-
-Stamp = tuple[int, ...]
-"""Size, times of change and number of a file; it changes whenever the content changes."""
 
 _MAX_BYTES = {".keras": 2**31, ".bin": 2**31, ".npz": 2**28}
 MAX_TABLE_BYTES = 2**26
@@ -48,7 +45,9 @@ class Bundle:
 
     folder: Path
     card: ModelCard
-    _verified: dict[str, Stamp] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _verified: dict[str, FileStamp] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def label(self) -> str:
@@ -176,15 +175,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def file_stamp(path: Path) -> Stamp | None:
-    """Return the stamp of a file, or None if it is missing."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
-
-
 def list_bundles(runs: Path | None, bundled: Path | None = None) -> tuple[list[Bundle], list[str]]:
     """List the models of all runs and the bundled models, the newest first.
 
@@ -267,7 +257,7 @@ def open_bundled_model() -> Bundle:
 
 
 @lru_cache(maxsize=1)
-def _open_verified(folder: Path, stamps: tuple[tuple[str, Stamp | None], ...]) -> Bundle:
+def _open_verified(folder: Path, stamps: tuple[tuple[str, FileStamp | None], ...]) -> Bundle:
     """Hash 50 MB once and not at every click; a changed file has another stamp."""
     bundle = Bundle(folder, read_model_card(folder))
     bundle.verify()

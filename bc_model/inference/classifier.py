@@ -16,6 +16,7 @@ import numpy as np
 
 from bc_model.checks import Check, by_severity, check_to_json, is_blocked, make_check
 from bc_model.data.breakhis import CLASSES, ImageName, is_synthetic, parse_name
+from bc_model.data.image_scale import read_scale
 from bc_model.data.images import decode_image, list_image_files, preprocess_image, read_image_bytes
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, compute_full_scale, encode_png, overlay_heatmap
@@ -267,7 +268,8 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
     """
     data = read_image_bytes(path)
     image = decode_image(data, path.name)
-    prediction = classifier.predict(image, name=path.name)
+    scale = read_scale(data)
+    prediction = classifier.predict(image, name=path.name, mpp=scale.mpp if scale else None)
     sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
     base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{sha256[:8]}"

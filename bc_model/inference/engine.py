@@ -248,6 +248,10 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
         raise BundleError(
             f"{xml} does not contain a readable inference graph. Export the model again."
         ) from error
+    if not all(map(_is_finite, graph.get_ops())):
+        raise BundleError(
+            f"{xml} contains weights that are not finite. Train and export the model again."
+        )
     ranks = [len(output.partial_shape) for output in graph.outputs]
     if ranks != [4, 2]:
         raise BundleError(
@@ -258,6 +262,12 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
     # int8 graph defines its own integer layers; the hint is for the layers between them.
     hint = "bf16" if precision == "bf16" else "f32"
     return core.compile_model(graph, "CPU", compile_options(hint))
+
+
+def _is_finite(node: Any) -> bool:
+    """Return whether a node of a graph is not a constant with NaN or infinite values."""
+    is_constant = node.get_type_name() == "Constant" and node.get_element_type().is_real()
+    return not is_constant or bool(np.isfinite(node.data).all())
 
 
 def compile_options(precision: str, threads: int | None = None) -> dict[str, Any]:

@@ -46,6 +46,7 @@ _NAME = re.compile(r"[a-z0-9_]+")
 
 _MAX_CARD_BYTES = 4 * 2**20
 _MAX_TEXT_LENGTH = 20_000
+_MAX_DEPTH = 20
 _MAX_NUMBER = 1e12
 _MAX_SIDE_PX = 4096
 _MAX_UNITS = 8192
@@ -510,9 +511,7 @@ def _require_plain_values(record: Any) -> None:
     """Refuse numbers that no model has, and texts that cannot be shown in one paragraph."""
     for value in _walk(record):
         if isinstance(value, str):
-            # Other control characters and lone surrogates cannot be written into a report.
-            kinds = {unicodedata.category(character) for character in set(value) - {"\n", "\t"}}
-            if len(value) > _MAX_TEXT_LENGTH or kinds & {"Cc", "Cs"}:
+            if len(value) > _MAX_TEXT_LENGTH or not (value.isprintable() or _is_plain(value)):
                 raise ValueError(
                     f"expected texts of at most {_MAX_TEXT_LENGTH:,} characters without control "
                     f"characters, got {value[:40]!r}"
@@ -521,16 +520,24 @@ def _require_plain_values(record: Any) -> None:
             raise ValueError(f"expected numbers of at most {_MAX_NUMBER:g}, got a larger one")
 
 
-def _walk(value: Any) -> Iterator[Any]:
+def _is_plain(text: str) -> bool:
+    """Return whether a text has no lone surrogates and no control characters but line breaks."""
+    kinds = {unicodedata.category(character) for character in set(text) - {"\n", "\t"}}
+    return not kinds & {"Cc", "Cs"}
+
+
+def _walk(value: Any, depth: int = 0) -> Iterator[Any]:
+    if depth > _MAX_DEPTH:
+        raise ValueError("expected values that are not nested too deeply")
     if is_dataclass(value):
         value = vars(value)
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield key
-            yield from _walk(item)
+            yield from _walk(item, depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _walk(item)
+            yield from _walk(item, depth + 1)
     else:
         yield value
 

@@ -8,8 +8,10 @@ from .formatting import (
     format_with_threshold,
 )
 from .io import (
+    FileStamp,
     check_writable,
     describe_error,
+    file_stamp,
     open_regular,
     read_bytes,
     read_text,
@@ -21,10 +23,12 @@ from .processor import require_tensorflow
 from .serialization import dumps, to_json
 
 __all__ = [
+    "FileStamp",
     "Metric",
     "check_writable",
     "describe_error",
     "dumps",
+    "file_stamp",
     "format_count",
     "format_duration",
     "format_duration_estimate",

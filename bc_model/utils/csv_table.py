@@ -71,7 +71,10 @@ def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
             f"expected at most {MAX_COLUMNS:,} columns and {MAX_CELLS:,} cells, got "
             f"{n_columns:,} and {n_cells:,}"
         )
-    table = pd.read_csv(io.BytesIO(content), encoding="utf-8", **options)
+    try:
+        table = pd.read_csv(io.BytesIO(content), encoding="utf-8", **options)
+    except (OverflowError, TypeError) as error:  # "inf" or a fraction as integer.
+        raise ValueError(f"a number has another type ({error})") from error
     return table.map(_unescape).rename(columns=_unescape)
 
 

@@ -120,6 +120,22 @@ def shorten_name(name: str, max_bytes: int) -> str:
     return name if len(encoded) <= max_bytes else encoded[:max_bytes].decode(errors="ignore")
 
 
+FileStamp = tuple[int, int, int, int]
+
+
+def file_stamp(path: str | Path) -> FileStamp | None:
+    """Return a value that changes with the content of a file; None if the file is missing.
+
+    The value is the size, the times of the last change of content and of attributes, and the number
+    of the file. A key of cached results contains it for each file that they depend on.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 def check_writable(directory: Path) -> None:
     """Check before a long computation that a directory can be created and written to.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bc_model.errors import ProcessorError
+from bc_model.utils.io import read_text
 
 _X86 = {"x86_64", "amd64", "i386", "i686"}
 _REQUIRED = "AVX"
@@ -111,17 +112,17 @@ def _control_groups(process: Path) -> Iterator[list[Path]]:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+    return read_text(path).splitlines()
 
 
 def _read_quota(folder: Path) -> float:
     """Return the quota of one control group in cores; inf without one."""
     try:
         if (folder / "cpu.max").is_file():
-            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+            quota, period = read_text(folder / "cpu.max").split()
         else:
             quota, period = (
-                (folder / name).read_text(encoding="ascii").strip()
+                read_text(folder / name).strip()
                 for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
             )
         return int(quota) / int(period) if quota.isdecimal() and int(period) > 0 else math.inf

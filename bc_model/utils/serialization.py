@@ -71,7 +71,10 @@ def from_json(cls: type[R], data: Any) -> R:
         ...
     bc_model.errors.RecordError: height_px: expected int, got str
     """
-    return _decode_record(cls, data, "")
+    try:
+        return _decode_record(cls, data, "")
+    except RecursionError as error:
+        raise RecordError(f"{cls.__name__}: nested too deeply") from error
 
 
 def dumps(record: Any) -> str:

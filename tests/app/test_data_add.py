@@ -178,3 +178,13 @@ def test_canceled_download_can_be_deleted(registry, open_page):
 
     assert "Canceled" not in texts(app.markdown)
     assert not (registry / ".downloads" / "BreaKHis_v1").exists()
+
+
+def test_damaged_download_is_listed_and_can_be_deleted(registry, open_page):
+    record(registry, "failed")
+    (registry / ".downloads/BreaKHis_v1/status.json").write_text('{"state": 5}')
+    app = open_page("data")
+    assert "Damaged: BreaKHis" in texts(app.markdown)
+    assert "resume:BreaKHis_v1" not in [button.key for button in app.button]
+    press(app, "Delete download")
+    assert not (registry / ".downloads" / "BreaKHis_v1").exists()

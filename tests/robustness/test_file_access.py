@@ -1,6 +1,7 @@
 """Files are read by the bounded readers of `utils.io`, and CSV is written by `utils.csv_table`."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,9 @@ PARSERS = {"load", "fromfile", "memmap", "read_csv", "read_json", "read_parquet"
 PARSER_MODULES = {"np", "numpy", "pd", "pandas", "cv2"}
 CSV_WRITERS = {"to_csv", "writer", "DictWriter"}
 
-ALLOWED_READS = {("app/server/access.py", "read_text"): "the page that Streamlit installs"}
+ALLOWED_READS = {
+    ("app/server/access.py", "read_text"): "the page that Streamlit installs",
+}
 ALLOWED_WRITES = {
     ("bc_model/utils/csv_table.py", "to_csv"): "the writer itself",
     ("bc_model/training/trainer.py", "to_csv"): "hashes of `SeenImages`",
@@ -99,6 +102,12 @@ def test_every_csv_file_is_written_by_table_to_csv() -> None:
         for call in find_writers(read_tree(path))
     }
     assert found == ALLOWED_WRITES.keys()
+
+
+def test_tables_of_the_app_offer_no_csv_of_their_own() -> None:
+    """The export of Streamlit does not escape formulas."""
+    config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))
+    assert config["client"]["disableDataExport"] is True
 
 
 @pytest.mark.parametrize(

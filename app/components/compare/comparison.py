@@ -6,7 +6,12 @@ import streamlit as st
 
 from app.components.checks import show_checks
 from app.components.layout import escape_markdown, show_error
-from app.components.metric_table import METRIC_COLUMNS, make_frame, read_evaluation_stamp
+from app.components.metric_table import (
+    METRIC_COLUMNS,
+    EvaluationStamp,
+    make_frame,
+    read_evaluation_stamp,
+)
 from bc_model.errors import BcModelError
 from bc_model.evaluation import (
     Comparison,
@@ -166,7 +171,7 @@ def _show_comparison(comparison: Comparison) -> None:
 
 
 @st.cache_data(max_entries=32, show_spinner="Comparing")
-def _compare(paths: list[str], names: tuple[str, str], stamp: tuple[int, ...]) -> Comparison:
+def _compare(paths: list[str], names: tuple[str, str], stamp: EvaluationStamp) -> Comparison:
     first, second = (Run(Path(path)) for path in paths)
     return compare_runs(first, second, names=names)
 

@@ -5,7 +5,11 @@ import streamlit as st
 
 from app.components.charts import chart_confusion, describe_confusion
 from app.components.layout import RESEARCH_USE, escape_markdown, make_fragment, show_error
-from app.components.metric_table import read_evaluation_stamp, show_metric_table
+from app.components.metric_table import (
+    EvaluationStamp,
+    read_evaluation_stamp,
+    show_metric_table,
+)
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import (
     EvaluationReport,
@@ -185,7 +189,11 @@ def _show_set_threshold(bundle: Bundle, choice: ThresholdChoice) -> None:
 
 @st.cache_data(max_entries=200, show_spinner="Evaluating on test data")
 def _trial(
-    path: str, stamp: tuple[int, ...], value: float, unit: str, _predictions: pd.DataFrame | None
+    path: str,
+    stamp: EvaluationStamp,
+    value: float,
+    unit: str,
+    _predictions: pd.DataFrame | None,
 ) -> ThresholdResult:
     assert _predictions is not None, "read_report reads the predictions or fails"
     return evaluate_threshold(_predictions, value, unit=unit)

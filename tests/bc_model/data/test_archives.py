@@ -325,10 +325,23 @@ def test_unpack_tar_with_huge_declared_name_is_refused(tmp_path: Path, out: Path
 # Damaged and other files
 
 
-@pytest.mark.parametrize("data", [b"", b"P", b"Rar!\x1a\x07\x00", b"7z\xbc\xaf\x27\x1c", PNG])
-def test_open_archive_other_format_is_refused(tmp_path: Path, out: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"", "other content"),
+        (b"P", "other content"),
+        (PNG, "other content"),
+        (b"Rar!\x1a\x07\x00", "a RAR archive"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"MZ\x90\x00PK\x03\x04", "a program, such as a self-extracting archive"),
+    ],
+)
+def test_open_archive_other_format_is_refused(
+    tmp_path: Path, out: Path, data: bytes, found: str
+) -> None:
     (tmp_path / "set.zip").write_bytes(data)
-    with pytest.raises(ArchiveError, match=r"set\.zip is not a zip or tar\.gz archive"):
+    message = rf"set\.zip is not a zip or tar\.gz archive\. Expected one of these, got {found}\."
+    with pytest.raises(ArchiveError, match=message):
         extract(tmp_path / "set.zip", out)
     assert not out.exists()
 

@@ -433,6 +433,14 @@ def test_read_report_damaged_file_raises(
         read_report(tmp_path)
 
 
+def test_read_report_with_a_negative_count_raises(report: EvaluationReport, tmp_path: Path) -> None:
+    report.save(tmp_path)
+    path = tmp_path / "report.json"
+    path.write_text(path.read_text().replace(f'"n_cases": {report.n_cases}', '"n_cases": -1', 1))
+    with pytest.raises(RunError, match="n_cases: expected at least 0, got -1"):
+        read_report(tmp_path)
+
+
 def test_read_report_files_of_two_evaluations_raises(
     report: EvaluationReport, tmp_path: Path
 ) -> None:

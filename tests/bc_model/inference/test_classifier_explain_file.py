@@ -13,7 +13,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, encode_png
-from bc_model.inference.classifier import Classifier, explain_file, load_classifier
+from bc_model.inference.classifier import Classifier, Prediction, explain_file, load_classifier
 from bc_model.training.run import Run
 
 
@@ -51,6 +51,23 @@ def test_explain_file_writes_five_files(classifier: Classifier, tmp_path: Path, 
     for name in CLASSES:
         assert (out / result["heatmaps"][name]["raw"]).is_file()
         assert (out / result["heatmaps"][name]["overlay"]).is_file()
+
+
+def test_explain_file_passes_the_scale_of_the_file(
+    classifier: Classifier, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, predict, scales = write_image(tmp_path / "a.png"), classifier.predict, []
+
+    def record(image: np.ndarray, *, name: str, mpp: float | None) -> Prediction:
+        scales.append(mpp)
+        return predict(image, name=name, mpp=mpp)
+
+    monkeypatch.setattr(classifier, "predict", record)
+    explain_file(classifier, path, out)
+    with Image.open(path) as image:
+        image.save(path, dpi=(50_800, 50_800))
+    explain_file(classifier, path, out)
+    assert scales == [None, pytest.approx(0.5)]
 
 
 def test_explain_file_returns_the_content_of_the_json_file(

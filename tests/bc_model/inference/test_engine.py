@@ -1,6 +1,8 @@
 """The inference engine, compared with Keras and automatic differentiation."""
 
+import re
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +153,44 @@ def test_engine_with_truncated_weights_of_valid_hash_raises_bundle_error(
     folder = Path(shutil.copytree(tiny_run.model_dir, tmp_path / "model"))
     bundle = edit_file(folder, "served.bin", (folder / "served.bin").read_bytes()[:100])
     with pytest.raises(BundleError, match=r"served\.xml"):
+        Engine(bundle)
+
+
+ENTITIES = "".join(
+    f'<!ENTITY {name} "{f"&{before};" * 10}">'
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+XML_EDITS = {
+    "entities": lambda xml: f'<!DOCTYPE x [<!ENTITY a "a">{ENTITIES}]><net name="&i;"/>',
+    "offset": lambda xml: re.sub(r'offset="\d+"', 'offset="99999999999"', xml),
+    "size": lambda xml: re.sub(r' size="\d+"', ' size="99999999999"', xml),
+    "shape": lambda xml: xml.replace('shape="8, 3,', 'shape="80000000, 3,'),
+}
+
+
+@pytest.mark.parametrize("edit", XML_EDITS.values(), ids=list(XML_EDITS))
+def test_engine_with_a_hostile_graph_of_valid_hash_raises_bundle_error(
+    edit: Callable[[str], str], tiny_run: Run, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_run.model_dir, tmp_path / "model"))
+    xml = (folder / "served.xml").read_text(encoding="utf-8")
+    assert edit(xml) != xml
+    bundle = edit_file(folder, "served.xml", edit(xml).encode())
+    with pytest.raises(BundleError, match=r"served\.xml"):
+        Engine(bundle)
+
+
+def test_engine_with_weights_that_are_not_finite_raises_bundle_error(
+    tiny_run: Run, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_run.model_dir, tmp_path / "model"))
+    first = re.search(r'shape="8, 3, 3, 3" offset="(\d+)"', (folder / "served.xml").read_text())
+    assert first
+    weights = bytearray((folder / "served.bin").read_bytes())
+    start = int(first[1])
+    weights[start : start + 4] = np.float32(np.nan).tobytes()
+    bundle = edit_file(folder, "served.bin", bytes(weights))
+    with pytest.raises(BundleError, match="weights that are not finite"):
         Engine(bundle)
 
 

@@ -126,6 +126,24 @@ def test_load_with_pickled_objects_raises_bundle_error(tmp_path: Path) -> None:
 def test_load_with_matrices_that_do_not_fit_raises_bundle_error(
     arrays: dict, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "head.npz", **arrays)
-    with pytest.raises(BundleError):
+    single = {name: array.astype(np.float32) for name, array in arrays.items()}
+    np.savez(tmp_path / "head.npz", **single)
+    with pytest.raises(BundleError, match=r"do not|does not contain"):
+        Head.load(tmp_path / "head.npz")
+
+
+@pytest.mark.parametrize("kernel", [np.zeros((3, 2)), np.full((3, 2), np.nan, np.float32)])
+def test_load_with_other_numbers_than_finite_float32_raises_bundle_error(
+    kernel: np.ndarray, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "head.npz", kernel_0=kernel, bias_0=np.zeros(2, np.float32))
+    with pytest.raises(BundleError, match="not finite numbers in float32"):
+        Head.load(tmp_path / "head.npz")
+
+
+def test_load_with_a_compressed_file_raises_bundle_error(tmp_path: Path) -> None:
+    """4 MB of zeros could inflate to 4 GB."""
+    kernel, bias = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
+    np.savez_compressed(tmp_path / "head.npz", kernel_0=kernel, bias_0=bias)
+    with pytest.raises(BundleError, match="compressed array"):
         Head.load(tmp_path / "head.npz")

@@ -272,6 +272,16 @@ def test_describe_synthetic_training_counts_the_cases_of_the_initial_weights() -
     assert describe_synthetic_training(initialized).endswith("tissue, from 2 cases.")
 
 
+@pytest.mark.parametrize("depth", [20, 100, 400, 700, 950])
+def test_read_model_card_deeply_nested_value_is_refused(depth: int, tmp_path: Path) -> None:
+    nested: list = []
+    for _ in range(depth):
+        nested = [nested]
+    folder = write(tmp_path, "architecture/config", {"a": nested})
+    with pytest.raises(BundleError, match=r"nested too deeply|recursion"):
+        read_model_card(folder)
+
+
 def test_read_model_card_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
     (tmp_path / MODEL_CARD_FILE).write_bytes(b" " * (4 * 2**20 + 1))
     with pytest.raises(BundleError, match="Larger than 4 MB"):

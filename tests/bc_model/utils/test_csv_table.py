@@ -75,6 +75,13 @@ def test_read_table_invalid_content_is_a_value_error(tmp_path: Path, content: by
         read_table(file)
 
 
+@pytest.mark.parametrize("number", ["inf", "1.5", "x", "9" * 30, "1e400"])
+def test_read_table_number_of_another_type_is_a_value_error(tmp_path: Path, number: str) -> None:
+    (file := tmp_path / "table.csv").write_text(f"n\n{number}\n")
+    with pytest.raises(ValueError):  # noqa: PT011 - The text is that of pandas.
+        read_table(file, dtype={"n": "Int64"})
+
+
 def test_read_table_named_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "table.csv")
     with pytest.raises(OSError, match="Not a regular file"):
