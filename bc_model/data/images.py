@@ -109,7 +109,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 
     See Also
     --------
-    DecodePool : Decode images of strangers in processes with limits.
+    DecodePool : Decode untrusted images in processes with limits.
     """
     decoder = open_decoder(data, name)
     rgb = np.empty((decoder.height_px, decoder.width_px, 3), np.uint8)

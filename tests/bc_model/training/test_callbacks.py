@@ -11,6 +11,7 @@ from bc_model.training.callbacks import Phase, RunReporter
 from bc_model.training.run import Run
 
 EPOCHS, STEPS = 10, 4
+LOGS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), 1.0)
 
 
 class Clock:
@@ -84,7 +85,7 @@ def test_seconds_left_excludes_the_compilation_of_the_first_validation(
 ) -> None:
     train_epoch(reporter, clock, 0, batch_s=2.0, first_s=30.0)
     clock.now_s += 50.0
-    reporter.on_epoch_end(0, {"loss": 1.0})
+    reporter.on_epoch_end(0, LOGS)
     train_epoch(reporter, clock, 1, batch_s=2.0)
     clock.now_s += 1.0
     reporter.on_test_batch_end(0)
@@ -110,5 +111,5 @@ def test_seconds_left_and_history_exclude_pauses(
     ]
     clock.now_s += 2.0
     reporter.on_train_batch_end(3)
-    reporter.on_epoch_end(0, {"loss": 1.0})
+    reporter.on_epoch_end(0, LOGS)
     assert [record["seconds"] for record in run.read_history()] == [8.0]

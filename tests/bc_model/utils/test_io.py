@@ -1,11 +1,13 @@
 """Bounded reads of regular files, and atomic writes that another process may read."""
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from bc_model.errors import FolderNotFoundError
 from bc_model.utils import io
 from bc_model.utils.io import (
     check_writable,
@@ -188,3 +190,42 @@ def test_open_regular_refuses_everything_but_files_at_once(tmp_path: Path) -> No
     for path in (pipe, link, Path("/dev/zero"), tmp_path):
         with pytest.raises(OSError, match=r"Not a regular file|Is a directory"):
             open_regular(path)
+
+
+# Errors and names
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EDQUOT, "x", "a"), "The disk quota is used up ('a'). Delete files, or ask"),
+        (OSError(errno.EROFS, "x", b"a"), "The disk is read-only ('a'). Choose another folder."),
+        (OSError(errno.EISDIR, "Is a directory", "a", None, "b"), "Is a directory ('b')."),
+        (OSError(errno.ENOSPC, "x"), "The disk is full. Free disk space and try again."),
+        (OSError("encoder error"), "encoder error."),
+        (FolderNotFoundError("There is no folder a."), "There is no folder a."),
+        (ValueError("wrong"), "wrong"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_describe_error_names_problem_file_and_remedy(error: Exception, expected: str) -> None:
+    assert io.describe_error(error).startswith(expected)
+
+
+def test_shorten_name_cuts_between_characters() -> None:
+    assert io.shorten_name("abc", 3) == "abc"
+    assert io.shorten_name("\u75c5\u7406", 5) == "\u75c5"
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "folder", "link"])
+def test_discard_path_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "target").mkdir()
+    path = tmp_path / "path"
+    if kind == "link":
+        path.symlink_to("target")
+    elif kind == "folder":
+        (path / "inner").mkdir(parents=True)
+    elif kind == "file":
+        path.write_text("x")
+    io.discard_path(path)
+    assert [one.name for one in tmp_path.iterdir()] == ["target"]

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import pytest
 
 from bc_model.errors import DataError, RecordError
 from bc_model.utils.serialization import (
+    check_fields,
     dumps,
     from_json,
     loads,
@@ -281,3 +282,27 @@ def test_read_record_missing_file_raises_os_error(tmp_path):
 def test_parse_json_raises_a_record_error_for_every_text_that_is_not_json(text: bytes) -> None:
     with pytest.raises(RecordError, match=r"a\.json: not valid JSON"):
         parse_json(text, "a.json")
+
+
+class Progress(TypedDict, total=False):
+    epoch: int
+    rate: float | None
+
+
+def test_check_fields_keeps_known_and_unknown_keys() -> None:
+    data = {"epoch": 1, "rate": None, "other": [1]}
+    assert check_fields(data, Progress, "x") == data
+    assert check_fields({}, Progress, "x") == {}
+
+
+@pytest.mark.parametrize("data", [[], None, {"epoch": "1"}, {"epoch": True}, {"rate": "a"}])
+def test_check_fields_with_another_type_raises(data: Any) -> None:
+    with pytest.raises(RecordError, match=r"^x"):
+        check_fields(data, Progress, "x")
+
+
+def test_parse_json_with_half_a_character_raises() -> None:
+    assert parse_json('"\\ud83d\\ude00"', "x") == "\U0001f600"
+    for text in ('"\\ud800"', '{"\\udcff": 1}'):
+        with pytest.raises(RecordError, match=r"^x: not valid JSON"):
+            parse_json(text, "x")
