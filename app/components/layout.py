@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.components.paths import ASSETS
+from app.server.restart import make_reload_script
 from app.server.settings import is_shared
 from bc_model import __version__
 from bc_model.errors import BcModelError
@@ -55,6 +56,7 @@ def show_layout() -> None:
             else "Images and results stay on this machine."
         )
         st.caption(f"{RESEARCH_USE}\n\n{place}\n\nVersion {__version__}")
+        st.html(f"<script>{make_reload_script()}</script>", unsafe_allow_javascript=True)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.server.restart import INSTANCE, INSTANCE_HEADER, make_reload_script
 from app.server.settings import LOOPBACK_HOSTS, list_hosts
 
 # The charts compile their expressions to functions, which needs 'unsafe-eval'. The components set
@@ -55,7 +56,10 @@ class AccessMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.headers = _HEADERS | {"Content-Security-Policy": _make_policy()}
+        self.headers = _HEADERS | {
+            "Content-Security-Policy": _make_policy(),
+            INSTANCE_HEADER: INSTANCE,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -159,9 +163,10 @@ def _replace_origin(scope: Scope, headers: Headers) -> None:
 
 
 def _make_policy() -> str:
-    """Return the content security policy, with the hash of the inline script of Streamlit."""
+    """Return the content security policy, with the hashes of the inline scripts."""
     index = Path(st.__file__).parent / "static/index.html"
     scripts = re.findall(r"<script>(.*?)</script>", index.read_text(encoding="utf-8"), re.DOTALL)
+    scripts.append(make_reload_script())
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
     policy = dict(_POLICY)
     policy["script-src"] += "".join(f" 'sha256-{digest}'" for digest in hashes)
