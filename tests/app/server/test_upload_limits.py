@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.server import uploads
-from app.server.uploads import UploadLimitMiddleware, read_memory_limit
+from app.server import upload_limits
+from app.server.upload_limits import UploadLimitMiddleware, read_memory_limit
 
 PATH = "/base/_stcore/upload_file/session-1/file-1"
 
@@ -71,7 +71,7 @@ def test_upload_above_the_memory_limit_is_refused() -> None:
 
 
 def test_held_uploads_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "held_bytes", lambda: 500)
+    monkeypatch.setattr(upload_limits, "held_bytes", lambda: 500)
     status, text = asyncio.run(Client().send(b"x" * 501))
     assert (status, "Try again later" in text) == (429, True)
     assert asyncio.run(Client().send(b"x" * 500)) == (204, "")
@@ -91,7 +91,7 @@ def test_uploads_at_the_same_time_count() -> None:
 
 def test_refused_upload_is_read_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise, a client that still sends receives a reset of the connection."""
-    monkeypatch.setattr(uploads, "held_bytes", lambda: 1000)
+    monkeypatch.setattr(upload_limits, "held_bytes", lambda: 1000)
     received: list[int] = []
 
     async def upload() -> int:
@@ -121,7 +121,7 @@ def test_upload_without_a_length_is_refused(length: str) -> None:
 
 def test_idle_upload_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would reserve memory for ever."""
-    monkeypatch.setattr(uploads, "IDLE_S", 0.01)
+    monkeypatch.setattr(upload_limits, "IDLE_S", 0.01)
     client = Client()
     assert asyncio.run(client.send(b"x", b"x", wait=asyncio.Event()))[0] == 408
     assert client.app.n_receiving_bytes == 0
@@ -130,10 +130,10 @@ def test_idle_upload_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_number_of_uploads_is_limited_by_session_and_in_total(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(uploads, "MAX_PER_SESSION", 3)
-    monkeypatch.setattr(uploads, "MAX_PER_SERVER", 5)
+    monkeypatch.setattr(upload_limits, "MAX_PER_SESSION", 3)
+    monkeypatch.setattr(upload_limits, "MAX_PER_SERVER", 5)
     now = 1000.0
-    monkeypatch.setattr(uploads.time, "monotonic", lambda: now)
+    monkeypatch.setattr(upload_limits.time, "monotonic", lambda: now)
 
     async def upload(client: Client, session: int) -> int:
         return (await client.send(b"x", path=PATH.replace("session-1", str(session))))[0]
@@ -141,13 +141,13 @@ def test_number_of_uploads_is_limited_by_session_and_in_total(
     client = Client()
     statuses = [asyncio.run(upload(client, session)) for session in (1, 1, 1, 1, 2, 2, 2, 3)]
     assert statuses == [204, 204, 204, 429, 204, 204, 429, 429]
-    now += uploads.PERIOD_S + 1
+    now += upload_limits.PERIOD_S + 1
     assert asyncio.run(upload(client, 1)) == 204
     assert list(client.app.times) == ["1"]
 
 
 def test_other_requests_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "held_bytes", lambda: 10_000)
+    monkeypatch.setattr(upload_limits, "held_bytes", lambda: 10_000)
     client = Client()
     assert asyncio.run(client.send(b"x", method="DELETE"))[0] == 204
     assert asyncio.run(client.send(b"x", path="/_stcore/health"))[0] == 204
@@ -160,9 +160,9 @@ def test_held_bytes_counts_the_uploads_of_all_sessions(monkeypatch: pytest.Monke
     manager = MemoryUploadedFileManager("/upload")
     for session in ("a", "b"):
         manager.add_file(session, UploadedFileRec("1", "x.png", "image/png", b"x" * 10))
-    monkeypatch.setattr(uploads.runtime, "exists", lambda: True)
+    monkeypatch.setattr(upload_limits.runtime, "exists", lambda: True)
     instance = type("Runtime", (), {"uploaded_file_mgr": manager})
-    monkeypatch.setattr(uploads.runtime, "get_instance", lambda: instance)
+    monkeypatch.setattr(upload_limits.runtime, "get_instance", lambda: instance)
     assert uploads.held_bytes() == 20
     manager.remove_session_files("a")
     manager.remove_session_files("b")
