@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.components.layout import show_error
-from app.components.paths import list_roots, parse_path
+from app.components.paths import list_roots, parse_path, require_links_inside
 from bc_model.data import FOLDS_PROTOCOLS, list_fold_files, store_fold_contents, store_fold_files
 from bc_model.errors import BcModelError
 from bc_model.training import OPTIONS
@@ -97,7 +97,9 @@ def _store_uploads(uploads: list[UploadedFile]) -> list[Path]:
 
 
 def _store_copies(path: str) -> list[Path]:
-    return store_fold_files(parse_path(path))
+    source = parse_path(path)
+    require_links_inside(source, source.glob("*.txt"))
+    return store_fold_files(source)
 
 
 PROTOCOL_LABELS = {

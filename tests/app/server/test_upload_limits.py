@@ -163,10 +163,10 @@ def test_held_bytes_counts_the_uploads_of_all_sessions(monkeypatch: pytest.Monke
     monkeypatch.setattr(upload_limits.runtime, "exists", lambda: True)
     instance = type("Runtime", (), {"uploaded_file_mgr": manager})
     monkeypatch.setattr(upload_limits.runtime, "get_instance", lambda: instance)
-    assert uploads.held_bytes() == 20
+    assert upload_limits.held_bytes() == 20
     manager.remove_session_files("a")
     manager.remove_session_files("b")
-    assert uploads.held_bytes() == 0
+    assert upload_limits.held_bytes() == 0
 
 
 def test_memory_limit_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
