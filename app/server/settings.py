@@ -18,7 +18,9 @@ _is_checked = False
 
 def list_hosts() -> list[str]:
     """Return the host names of the server: those of the loopback, and server.allowedHosts."""
-    names = (name.strip().lower().rstrip(".") for name in st.get_option("server.allowedHosts"))
+    listed = [name.strip().lower() for name in st.get_option("server.allowedHosts")]
+    # Without its dot, an incomplete "*." would allow every name.
+    names = (name.rstrip(".") for name in listed if name.rstrip(".") != "*" or name == "*")
     return list(dict.fromkeys([*LOOPBACK_HOSTS, *filter(None, names)]))
 
 

@@ -334,18 +334,34 @@ def test_lost_images_are_reported_until_the_next_upload(finished_run, open_page)
     app = open_page(
         "classify", uploads="3-1"
     )  # The address of the tab before the server restarted.
-    assert "no longer holds 3 images of an earlier session" in texts(app.warning)
+    assert "no longer holds 3 uploaded images" in texts(app.warning)
 
     upload(app, ("field.png", BLANK))
-    assert "earlier session" not in texts(app.warning)
+    assert "no longer holds" not in texts(app.warning)
     assert app.query_params["uploads"] == "1-2"
+
+
+def test_message_about_lost_images_can_be_dismissed(finished_run, open_page):
+    app = open_page("classify", uploads="3-1")
+    app.button(key="dismiss-losses").click().run()
+
+    assert not app.warning or "no longer holds" not in texts(app.warning)
+    assert app.query_params["uploads"] == "0-2"
+
+
+def test_all_images_are_removed_after_a_confirmation(finished_run, open_page):
+    app = upload(open_page("classify"), ("field.png", BLANK))
+    app.button(key="remove-images:1 image").click().run()
+
+    assert not app.header
+    assert '"target": "1 image"' in (finished_run.path.parent / "actions.log").read_text()
 
 
 @pytest.mark.parametrize("count", ["-1-1", "x", "3", "²-1", "9" * 30 + "-1", "0-1"])
 def test_invalid_number_of_lost_images_is_ignored(finished_run, open_page, count):
     app = open_page("classify", uploads=count)
 
-    assert "earlier session" not in texts(app.warning)
+    assert "no longer holds" not in texts(app.warning)
 
 
 def test_evicted_image_is_named_and_not_shown(finished_run, open_page, monkeypatch):

@@ -77,7 +77,8 @@ class SessionImages:
         self._images: list[HeldImage] = []
         self._used = time.monotonic()
         self._in_uploader: set[str] = set()
-        _sessions.add(self)
+        with _lock:
+            _sessions.add(self)
 
     @property
     def uploader_key(self) -> str:
@@ -101,7 +102,9 @@ class SessionImages:
             self.n_uploaders += 1
         self.is_stale = False
         self._in_uploader = set()
-        for image in self._images:
+        with _lock:
+            images = list(self._images)
+        for image in images:
             image.release()
 
     def update(self, uploads: dict[str, Callable[[], HeldImage]]) -> bool:
@@ -139,12 +142,16 @@ class SessionImages:
             self._remove(lambda other: other is image)
         self.start_uploader()
 
+    def dismiss_losses(self) -> None:
+        """Forget which images were lost or evicted."""
+        self.evicted, self.n_lost = [], 0
+
     def clear(self) -> None:
         """Remove all images."""
         with _lock:
             self._remove(lambda _: True)
         self.start_uploader()
-        self.evicted, self.n_lost = [], 0
+        self.dismiss_losses()
 
     def _remove(self, condition: Callable[[HeldImage], bool]) -> None:
         for image in self._images:

@@ -13,7 +13,7 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
-from app.components.queue_limit import require_free_download
+from app.components.queue_limit import limit_downloads
 from bc_model.data import (
     OFFICIAL_URL,
     Download,
@@ -49,8 +49,8 @@ def show_download_form() -> None:
         disabled=not name,
     ):  # fmt: skip
         try:
-            require_free_download()
-            start_download(name, sha256=sha256)
+            with limit_downloads():
+                start_download(name, sha256=sha256)
         except (BcModelError, OSError) as error:
             show_error(error, title="Download not started")
             return
@@ -83,8 +83,8 @@ def _show_downloads(previously_running: tuple[str, ...]) -> None:
 
 
 def _resume(download: Download) -> None:
-    require_free_download()
-    start_download(download.name, url=download.url, sha256=download.sha256)
+    with limit_downloads():
+        start_download(download.name, url=download.url, sha256=download.sha256)
 
 
 def _show_download(download: Download) -> None:

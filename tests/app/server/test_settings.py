@@ -73,7 +73,7 @@ def test_server_behind_a_proxy_is_shared(
 
 
 def test_list_hosts_normalizes_the_names(options: dict[str, Any]) -> None:
-    options["server.allowedHosts"] = [" App.Example.ORG. ", "", "localhost"]
+    options["server.allowedHosts"] = [" App.Example.ORG. ", "", "*.", "localhost"]
     assert list_hosts() == ["localhost", "127.0.0.1", "::1", "app.example.org"]
 
 
