@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.server.session_memory import register_holder
+
 MAX_SESSION_MB = 256
 MAX_TOTAL_MB = 768
 """Limit for all sessions together."""
@@ -168,6 +170,14 @@ class SessionImages:
 
 _sessions: weakref.WeakSet[SessionImages] = weakref.WeakSet()
 _lock = threading.Lock()
+
+
+def _list_contents() -> list[bytes]:
+    with _lock:
+        return [image.data for session in _sessions for image in session._images]
+
+
+register_holder(_list_contents)
 
 
 def _evict(session: SessionImages) -> None:
