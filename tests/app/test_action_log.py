@@ -67,6 +67,20 @@ def test_destructive_actions_of_the_library_are_listed() -> None:
     assert {name for name in names if name.startswith(("delete_", "remove_"))} == DESTRUCTIVE
 
 
+def test_every_logged_action_is_documented() -> None:
+    text = (APP.parent / "docs/deployment.md").read_text(encoding="utf-8")
+    names = set()
+    for file in APP.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call):
+                position = {"show_confirmed_button": 2, "perform_logged": 0}
+                argument = position.get(ast.unparse(call.func))
+                if argument is not None and isinstance(call.args[argument], ast.Constant):
+                    names.add(call.args[argument].value)
+    assert len(names) == 11
+    assert {name for name in names if f'"{name}"' not in " ".join(text.split())} == set()
+
+
 @pytest.mark.parametrize(
     "source",
     [
