@@ -221,6 +221,20 @@ def test_comparison_is_updated_when_a_run_ends(runs, comparison, open_page, end_
     assert "Case-level" in set(app.dataframe[1].value["Split"])
 
 
+def test_comparison_is_updated_when_a_split_changes(runs, comparison, open_page):
+    comparison(6)
+    app = open_page("experiments")
+    table = app.dataframe[0].value.set_index("Split")
+    assert table.loc["Case-level", "Case in training"] == 0
+    split_file = Run(runs / "rep-case-fold0").split_file
+    split_file.write_text(split_file.read_text().replace("90001", "90002"))
+    app.run()
+
+    assert "90002" in split_file.read_text()
+    table = app.dataframe[0].value.set_index("Split")
+    assert table.loc["Case-level", "Case in training"] != 0
+
+
 def test_implausibly_high_metric_warns(runs, comparison, open_page):
     comparison(6)
     folder = Run(runs / "rep-case-fold0").evaluation_dir

@@ -14,7 +14,7 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
-from app.components.metric_table import METRIC_COLUMNS, make_frame
+from app.components.metric_table import METRIC_COLUMNS, make_frame, read_evaluation_stamp
 from app.components.queue_limit import limit_runs
 from app.components.run_widgets import STATE_LABELS, Color
 from bc_model.errors import BcModelError, RunError
@@ -271,12 +271,12 @@ def _is_protocol_comparison(experiment: Experiment) -> bool:
     return len(protocols) > 1 or read_comparison_spec(runs_dir(), experiment.name) is not None
 
 
-def _make_stamp(experiment: Experiment, statuses: Statuses) -> tuple[str, ...]:
-    """Return a value that changes with the metrics: states and evaluation times of the runs."""
-    stamp = [experiment.created]
-    for run, status in statuses.items():
-        state = str(status["state"])
-        file = Run(runs_dir() / run).evaluation_dir / "report.json"
-        evaluated = file.stat().st_mtime_ns if file.exists() else ""
-        stamp.append(f"{run} {state if state in ENDED_STATES | {MISSING} else ''} {evaluated}")
+def _make_stamp(experiment: Experiment, statuses: Statuses) -> tuple[object, ...]:
+    """Return a value that changes with the metrics: plan, states and evaluations of the runs."""
+    stamp: list[object] = [repr(experiment)]
+    stamp.append(repr(read_comparison_spec(runs_dir(), experiment.name)))
+    for name, status in statuses.items():
+        is_ended = status["state"] in ENDED_STATES | {MISSING}
+        stamp += [name, status["state"] if is_ended else ""]
+        stamp.append(read_evaluation_stamp(Run(runs_dir() / name)))
     return tuple(stamp)
