@@ -168,7 +168,7 @@ def _resume(run: Run, *, accept_changes: bool = False) -> None:
 
 def _show_stop(run: Run) -> None:
     show_confirmed_button(
-        "Stop",
+        "Stop training",
         f"This ends the training of {escape_markdown(run.name)} with its best model so far. The "
         "run cannot be resumed.",
         "Stop run",
