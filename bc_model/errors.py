@@ -4,6 +4,7 @@ BcModelError
 ├── DataError (ValueError)
 │   ├── FolderNotFoundError (FileNotFoundError)
 │   ├── ImageError
+│   │   └── DecoderError
 │   ├── ArchiveError
 │   ├── SplitError
 │   └── RecordError
@@ -54,6 +55,10 @@ class ImageError(DataError):
     def __init__(self, message: str, reason: str = "unreadable") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class DecoderError(ImageError):
+    """The process that decodes an image ended, or waited too long; another attempt may succeed."""
 
 
 class ArchiveError(DataError):

@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.components.paths import require_links_inside
 from bc_model.data import Dataset, cache_dir, fingerprint_folder, load_dataset, summarize_dataset
 
 _REFRESH_S = 0.2
@@ -88,6 +89,7 @@ def load_folder(folder: Path) -> LoadedDataset:
         The folder contains no usable dataset.
     """
     fingerprint = fingerprint_folder(folder)
+    require_links_inside(folder)
     slot = _get_slot(str(folder), fingerprint)
     place = st.empty()
     try:

@@ -24,7 +24,7 @@ import numpy as np
 
 from bc_model.data.decode_worker import LENGTH, write_message
 from bc_model.data.image_headers import MAX_PIXELS, is_large, require_file_size
-from bc_model.errors import BusyError, CanceledError, ImageError
+from bc_model.errors import BusyError, CanceledError, DecoderError, ImageError
 from bc_model.utils.io import project_dir
 from bc_model.utils.processor import usable_cores
 
@@ -226,8 +226,8 @@ class _Request:
         except ImageError:
             raise
         except (OSError, EOFError, LookupError, ValueError) as error:
-            is_late = worker.end() or time.monotonic() > self._deadline_s
-            raise self._refusal(is_late) from error
+            has_used_its_time = worker.end()
+            raise self._refusal(has_used_its_time) from error
         finally:
             with self._lock:
                 self._worker = None
@@ -245,14 +245,13 @@ class _Request:
             if self._worker and time.monotonic() > self._deadline_s:
                 self._worker.kill()
 
-    def _refusal(self, is_late: bool) -> ImageError:
+    def _refusal(self, has_used_its_time: bool) -> ImageError:
         remedy = "Open it in an image editor and save it as PNG."
-        if is_late:
+        if has_used_its_time or time.monotonic() > self._deadline_s:
+            kind = ImageError if has_used_its_time else DecoderError
             limit = f"Expected at most {self._time_limit_s:g} s"
-            return ImageError(
-                f"{self._name} takes too long to decode. {limit}. {remedy}", "too slow"
-            )
-        return ImageError(f"{self._name} cannot be decoded: its decoder failed. {remedy}")
+            return kind(f"{self._name} takes too long to decode. {limit}. {remedy}", "too slow")
+        return DecoderError(f"{self._name} cannot be decoded: its decoder failed. {remedy}")
 
 
 class _Worker:

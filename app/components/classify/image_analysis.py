@@ -1,4 +1,6 @@
-"""The analysis of one image: decoded once, classified, and scaled for display.
+"""The analysis of one image: decoded, classified, and scaled for display.
+
+A page with many images needs the predictions of all, but the previews of a few only.
 
 All caches are keyed by the hash of the file: Streamlit hashes large arrays by a sample of their
 pixels, so two similar images could share an entry.
@@ -15,7 +17,7 @@ from app.components.classify.session_images import HeldImage
 from app.components.model_picker import load_engine
 from app.server.byte_cache import ByteCache
 from bc_model.data import DecodePool, ImageScale, read_scale
-from bc_model.errors import ImageError
+from bc_model.errors import DecoderError, ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
 
@@ -43,14 +45,6 @@ class Preview:
 
     pixels: np.ndarray
     scale: ImageScale | None
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """The prediction for an image, and its preview. Both are shared by all sessions."""
-
-    prediction: Prediction
-    preview: Preview
 
 
 @dataclass(frozen=True)
@@ -82,10 +76,10 @@ def _get_pool() -> DecodePool:
     return DecodePool(max_waiting=_MAX_WAITING)
 
 
-def analyze_image(
+def predict_image(
     image: HeldImage, bundle: Bundle, *, is_canceled: Callable[[], bool] | None = None
-) -> Analysis:
-    """Return the analysis of an image, from the caches if possible.
+) -> Prediction:
+    """Return the prediction for an image, from the cache if possible.
 
     Parameters
     ----------
@@ -108,19 +102,27 @@ def analyze_image(
     caches = _get_caches()
     # The name can contain the case and the magnification, which the checks use.
     key = (image.sha256, image.name, bundle.key)
-    prediction, preview = caches.predictions.get(key), caches.previews.get(image.sha256)
-    if prediction is None or preview is None:
+    if (prediction := caches.predictions.get(key)) is None:
         pixels = decode_once(image, is_canceled=is_canceled)
-        if preview is None:
-            preview = Preview(scale_for_display(pixels), read_scale(image.data))
-            caches.previews.put(image.sha256, preview, preview.pixels.nbytes + _RECORD_BYTES)
-        if prediction is None:
-            mpp = preview.scale.mpp if preview.scale else None
-            classifier = Classifier(load_engine(bundle))
-            prediction = classifier.predict(pixels, name=image.name, mpp=mpp)
-            size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
-            caches.predictions.put(key, prediction, size + _RECORD_BYTES)
-    return Analysis(prediction, preview)
+        scale = read_scale(image.data)
+        classifier = Classifier(load_engine(bundle))
+        prediction = classifier.predict(pixels, name=image.name, mpp=scale.mpp if scale else None)
+        size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
+        caches.predictions.put(key, prediction, size + _RECORD_BYTES)
+    return prediction
+
+
+def load_preview(image: HeldImage, *, is_canceled: Callable[[], bool] | None = None) -> Preview:
+    """Return the preview of an image, from the cache if possible.
+
+    Parameters and errors: see `predict_image`.
+    """
+    caches = _get_caches()
+    if (preview := caches.previews.get(image.sha256)) is None:
+        pixels = decode_once(image, is_canceled=is_canceled)
+        preview = Preview(scale_for_display(pixels), read_scale(image.data))
+        caches.previews.put(image.sha256, preview, preview.pixels.nbytes + _RECORD_BYTES)
+    return preview
 
 
 def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = None) -> np.ndarray:
@@ -134,7 +136,8 @@ def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = No
     try:
         pixels = _get_pool().decode(image.data, image.name, is_canceled=is_canceled)
     except ImageError as error:
-        caches.errors.put(key, ImageError(str(error), error.reason), _RECORD_BYTES)
+        if not isinstance(error, DecoderError):  # That one may be due to the load of the machine.
+            caches.errors.put(key, ImageError(str(error), error.reason), _RECORD_BYTES)
         raise
     caches.pixels.put(image.sha256, pixels, pixels.nbytes)
     return pixels

@@ -16,7 +16,7 @@ from PIL import Image
 from bc_model.data import decode_pool
 from bc_model.data.decode_pool import DecodePool
 from bc_model.data.images import decode_image
-from bc_model.errors import BusyError, CanceledError, ImageError
+from bc_model.errors import BusyError, CanceledError, DecoderError, ImageError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 4), dtype=np.uint8)
 
@@ -91,6 +91,7 @@ def test_decode_too_slow_image_is_refused(
         with pytest.raises(ImageError, match=r"x\.png takes too long to decode") as caught:
             pool.decode(large, "x.png")
         assert caught.value.reason == "too slow"
+        assert not isinstance(caught.value, DecoderError)  # It is as slow on any other day.
         assert processes[0].wait(5) == -signal.SIGPROF
         assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
     assert len(processes) == 2
@@ -103,14 +104,14 @@ def test_decode_stopped_process_is_ended_after_elapsed_time(
     with DecodePool(n_workers=1) as pool:
         pool.decode(SMALL, "x.png")
         processes[0].send_signal(signal.SIGSTOP)  # It uses no CPU time.
-        with pytest.raises(ImageError, match="takes too long"):
+        with pytest.raises(DecoderError, match="takes too long"):
             pool.decode(SMALL, "x.png")
         assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
 
 
 def test_decode_crash_of_codec_refuses_image(processes: list, large: bytes) -> None:
     with DecodePool(n_workers=1) as pool:
-        with pytest.raises(ImageError, match=r"x\.png cannot be decoded: its decoder failed"):
+        with pytest.raises(DecoderError, match=r"x\.png cannot be decoded: its decoder failed"):
             pool.decode(large, "x.png", is_canceled=lambda: processes[0].send_signal(11))
         assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
 
