@@ -52,7 +52,6 @@ from bc_model.utils.io import (
 )
 from bc_model.utils.serialization import (
     check_fields,
-    parse_json,
     read_json,
     read_record,
     write_record,
@@ -74,6 +73,7 @@ LOCK_FILE = ".lock"
 PROCESS_LOCK_FILE = ".process.lock"
 
 MAX_STATUS_BYTES = 2**16
+"""Limit of each JSON file of a job."""
 MAX_MESSAGE_LENGTH = 5000
 MAX_LOG_BYTES = 2**17
 """The end of a log that `Job.read_log` reads."""
@@ -202,7 +202,7 @@ class Job:
     def read_spec(self) -> JobSpec:
         """Return the content of ``job.json``, or an empty `JobSpec` if there is none."""
         try:
-            return read_record(self.path / SPEC_FILE, JobSpec)
+            return read_record(self.path / SPEC_FILE, JobSpec, MAX_STATUS_BYTES)
         except FileNotFoundError:
             return JobSpec()
         except (OSError, RecordError) as error:
@@ -235,7 +235,7 @@ class Job:
         The state is 'interrupted' if the process has ended without a final status.
         """
         try:
-            content = parse_json(read_bytes(self.status_file, MAX_STATUS_BYTES), STATUS_FILE)
+            content = read_json(self.status_file, MAX_STATUS_BYTES)
             status = _check_status(content)
         except (OSError, RecordError) as error:
             raise self._unreadable(STATUS_FILE, error) from error
@@ -261,7 +261,7 @@ class Job:
     def requested_action(self) -> str | None:
         """Return the requested action, or None."""
         try:
-            action = read_json(self.path / CONTROL_FILE)["action"]
+            action = read_json(self.path / CONTROL_FILE, MAX_STATUS_BYTES)["action"]
         except (OSError, RecordError, TypeError, KeyError, IndexError):
             return None
         return action if action in ACTIONS else None
@@ -761,7 +761,7 @@ def _held(job: Job) -> JobError:
 def is_replaced(job: Job) -> bool:
     """Return whether the status contains another process than this one."""
     try:
-        status = read_json(job.status_file)
+        status = read_json(job.status_file, MAX_STATUS_BYTES)
         return status.get("pid") is not None and not is_own(status)
     except (OSError, RecordError, AttributeError):
         return False

@@ -538,7 +538,13 @@ def test_request_invalid_action_is_refused(job: Job) -> None:
         job.request("explode")
 
 
-@pytest.mark.parametrize("text", ['{"action": "explode"}', '{"action": []}', "[]", "{", "stop"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"action": "explode"}', '{"action": []}', "[]", "{", "stop",
+        '{"action": "stop"}' + " " * 2**16,
+    ],
+)  # fmt: skip
 def test_requested_action_damaged_file_is_none(job: Job, text: str) -> None:
     (job.path / "control.json").write_text(text)
     assert job.requested_action() is None
