@@ -14,8 +14,10 @@ from app.server.access import AccessMiddleware
 from app.server.lifespan import run_tasks
 from app.server.settings import check_start
 from app.server.upload_limits import UploadLimitMiddleware, read_memory_limit
+from bc_model.utils import limit_loaded_threads
 
 check_start()
+limit_loaded_threads()  # Streamlit has loaded NumPy.
 app = st.App(
     "router.py",
     lifespan=run_tasks,

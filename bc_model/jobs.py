@@ -52,7 +52,6 @@ from bc_model.utils.io import (
 )
 from bc_model.utils.serialization import (
     check_fields,
-    parse_json,
     read_json,
     read_record,
     write_record,
@@ -74,6 +73,7 @@ LOCK_FILE = ".lock"
 PROCESS_LOCK_FILE = ".process.lock"
 
 MAX_STATUS_BYTES = 2**16
+"""Limit of each JSON file of a job."""
 MAX_MESSAGE_LENGTH = 5000
 MAX_LOG_BYTES = 2**17
 """The end of a log that `Job.read_log` reads."""
@@ -81,6 +81,7 @@ MAX_LOG_BYTES = 2**17
 LOCK_TIMEOUT_S = 30
 PROCESS_LOCK_TIMEOUT_S = 2.0
 """Readers hold the lock for less than a millisecond to test it."""
+_PROBE_TIMEOUT_S, _PROBE_INTERVAL_S = 0.1, 0.005
 HEARTBEAT_S = 10.0
 MAX_HEARTBEAT_AGE_S = 120.0
 """Network file systems may cache the age of a file for up to a minute."""
@@ -103,6 +104,7 @@ _children: list[subprocess.Popen] = []
 _job_of: dict[int, Job] = {}
 """The job of each child process, by the number of the process."""
 _thread_lock = threading.Lock()
+_probe_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class Job:
     def read_spec(self) -> JobSpec:
         """Return the content of ``job.json``, or an empty `JobSpec` if there is none."""
         try:
-            return read_record(self.path / SPEC_FILE, JobSpec)
+            return read_record(self.path / SPEC_FILE, JobSpec, MAX_STATUS_BYTES)
         except FileNotFoundError:
             return JobSpec()
         except (OSError, RecordError) as error:
@@ -233,7 +235,7 @@ class Job:
         The state is 'interrupted' if the process has ended without a final status.
         """
         try:
-            content = parse_json(read_bytes(self.status_file, MAX_STATUS_BYTES), STATUS_FILE)
+            content = read_json(self.status_file, MAX_STATUS_BYTES)
             status = _check_status(content)
         except (OSError, RecordError) as error:
             raise self._unreadable(STATUS_FILE, error) from error
@@ -259,7 +261,7 @@ class Job:
     def requested_action(self) -> str | None:
         """Return the requested action, or None."""
         try:
-            action = read_json(self.path / CONTROL_FILE)["action"]
+            action = read_json(self.path / CONTROL_FILE, MAX_STATUS_BYTES)["action"]
         except (OSError, RecordError, TypeError, KeyError, IndexError):
             return None
         return action if action in ACTIONS else None
@@ -705,7 +707,7 @@ def hold_job(job: Job) -> Iterator[None]:
         job.path / PROCESS_LOCK_FILE, is_singleton=True, fallback_to_soft=False
     )
     try:
-        lock.acquire(timeout=PROCESS_LOCK_TIMEOUT_S)
+        lock.acquire(timeout=PROCESS_LOCK_TIMEOUT_S, poll_interval=_PROBE_INTERVAL_S)
     except filelock.Timeout as error:
         raise _held(job) from error
     except NotImplementedError:
@@ -719,14 +721,33 @@ def hold_job(job: Job) -> Iterator[None]:
 def is_held(directory: Path) -> bool:
     """Return whether a process of this machine holds the lock of a job."""
     path = directory / PROCESS_LOCK_FILE
+    try:
+        if sys.platform == "win32":
+            return _is_held_windows(path)
+        import fcntl
+
+        # A shared lock excludes the holder, but no other reader.
+        with open_regular(path) as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                return True
+    except OSError:  # The job was never held, or its file system has no locks.
+        pass
+    return False
+
+
+def _is_held_windows(path: Path) -> bool:
+    """Return whether a lock stays held for longer than other readers take, which exclude it."""
     if not path.is_file():
         return False
+    lock = filelock.FileLock(path, timeout=_PROBE_TIMEOUT_S, poll_interval=_PROBE_INTERVAL_S)
     try:
-        with filelock.FileLock(path, timeout=0, fallback_to_soft=False):
+        with _probe_lock, lock:
             return False
     except filelock.Timeout:
         return True
-    except (OSError, NotImplementedError):
+    except NotImplementedError:
         return False
 
 
@@ -740,7 +761,7 @@ def _held(job: Job) -> JobError:
 def is_replaced(job: Job) -> bool:
     """Return whether the status contains another process than this one."""
     try:
-        status = read_json(job.status_file)
+        status = read_json(job.status_file, MAX_STATUS_BYTES)
         return status.get("pid") is not None and not is_own(status)
     except (OSError, RecordError, AttributeError):
         return False

@@ -18,7 +18,7 @@ import numpy as np
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import ConfigError, DataError, ModelError, WeightsError
 from bc_model.utils.arrays import open_weights
-from bc_model.utils.io import open_regular
+from bc_model.utils.io import describe_error, open_regular
 from bc_model.utils.processor import require_tensorflow
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ def require_weights_file(path: Path) -> None:
             is_weights = first is not None and stream.read(len(first)) == first
     except OSError as error:
         raise WeightsError(
-            f"The weights file {path} cannot be read: {error.strerror or error}."
+            f"The weights file {path} cannot be read. {describe_error(error)}"
         ) from error
     if not is_weights:
         raise WeightsError(
@@ -432,7 +432,7 @@ def _load_weights_file(base: keras.Model, path: Path) -> None:
         load_weights(base, path)
     except OSError as error:
         raise WeightsError(
-            f"The weights file {path} cannot be read: {error.strerror or error}."
+            f"The weights file {path} cannot be read. {describe_error(error)}"
         ) from error
     except ModelError as error:
         raise WeightsError(

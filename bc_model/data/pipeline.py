@@ -15,7 +15,7 @@ import numpy as np
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import preprocess_image, read_image
-from bc_model.utils.processor import usable_cores
+from bc_model.utils.processor import require_tensorflow, usable_cores
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -110,6 +110,7 @@ def training_dataset(
     The batches contain images of shape (b, *image_size, 3), float32, 0 to 255, and labels (b, 2).
     Epochs count over the run, and `last_epoch` is not included.
     """
+    require_tensorflow()
     import tensorflow as tf
 
     orders = shuffle_epochs(len(pixels), seed=seed, first_epoch=first_epoch, last_epoch=last_epoch)
@@ -151,6 +152,7 @@ def validation_dataset(
     loss would select the epoch that predicts the majority class. Batches contain images, float32,
     labels and weights. `n_replicas` devices share each batch; see `validation_order`.
     """
+    require_tensorflow()
     import tensorflow as tf
 
     index, weights, batch_size = validation_order(labels, batch_size, n_replicas)

@@ -72,6 +72,7 @@ from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
 from bc_model.training.provenance import describe_input, describe_license, describe_scale
 from bc_model.utils.io import check_writable, write_text_atomic
+from bc_model.utils.processor import require_tensorflow
 from bc_model.utils.serialization import to_json
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def build_bundled_model(
         cross-validation, or the Keras backend is not TensorFlow.
     """
     _require_bundle_dir(bundle_dir)
-    _require_tensorflow()
+    _require_tensorflow_backend()
     config = config or DistillationConfig()
     evaluated, selector = nested or nested_configs("proxy-selects", config)
     if search_space:
@@ -189,8 +190,9 @@ def _require_bundle_dir(bundle_dir: Path) -> None:
         )
 
 
-def _require_tensorflow() -> None:
+def _require_tensorflow_backend() -> None:
     """Refuse another backend, which cannot export a model, before hours of training."""
+    require_tensorflow()
     import keras
 
     if (backend := keras.backend.backend()) != "tensorflow":

@@ -13,6 +13,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from bc_model.utils.processor import require_tensorflow
+
+require_tensorflow()  # Before the import, which ends the process on other processors.
+
+# isort: split
 import keras
 import tensorflow as tf
 

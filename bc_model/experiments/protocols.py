@@ -234,7 +234,15 @@ def read_comparison_spec(runs_dir: Path, name: str) -> ComparisonSpec | None:
 
 
 def delete_experiment(runs_dir: Path, name: str) -> None:
-    """Delete the record of an experiment, which may be damaged; its runs stay."""
+    """Delete the record of an experiment, which may be damaged; its runs stay.
+
+    Raises
+    ------
+    RunError
+        No experiment can have this name.
+    """
+    if not is_name(name):
+        raise RunError(f"There is no experiment '{name}' in {runs_dir}.")
     with locked(runs_dir):
         for file in (comparison_file(runs_dir, name), experiment_file(runs_dir, name)):
             discard_path(file)

@@ -11,6 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bc_model.utils.processor import require_tensorflow
+
+require_tensorflow()  # Before the import, which ends the process on other processors.
+
+# isort: split
 import keras
 
 from bc_model.model import require_finite_weights

@@ -117,6 +117,7 @@ def resolve_batch_size(config: TrainingConfig, n_training: int) -> tuple[int, in
     ConfigError
         A batch, or the training subset, contains fewer images than there are devices.
     """
+    require_tensorflow()
     import tensorflow as tf
 
     # A device without images would compute NaN in batch normalization.

@@ -29,6 +29,7 @@ from bc_model.model import weights_fingerprint
 from bc_model.training.feature_extraction import Extractor, make_tensorflow_extractor
 from bc_model.utils.arrays import map_npy
 from bc_model.utils.io import write_text_atomic
+from bc_model.utils.processor import require_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -177,6 +178,7 @@ class CachedFeatures:
         self, batches: list[tuple[np.ndarray, np.ndarray]], labels: np.ndarray,
         weights: list[np.ndarray] | None = None,
     ) -> tf.data.Dataset:  # fmt: skip
+        require_tensorflow()
         import tensorflow as tf
 
         reader = self._make_reader()
@@ -353,6 +355,7 @@ def make_copy_dataset(
     tf.data.Dataset
         Images (b, *image_size, 3) float32 in [0, 255].
     """
+    require_tensorflow()
     import tensorflow as tf
 
     def read(position: np.ndarray) -> np.ndarray:

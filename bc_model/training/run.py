@@ -37,7 +37,14 @@ from bc_model.jobs import (
 from bc_model.training.config import TrainingConfig
 from bc_model.utils.io import project_dir, read_bytes, write_text_atomic
 from bc_model.utils.processor import can_start_tensorflow
-from bc_model.utils.serialization import check_fields, from_json, parse_json, read_json, to_json
+from bc_model.utils.serialization import (
+    MAX_JSON_BYTES,
+    check_fields,
+    from_json,
+    parse_json,
+    read_json,
+    to_json,
+)
 
 CONFIG_FILE = "config.json"
 HISTORY_FILE = "history.jsonl"
@@ -233,7 +240,7 @@ class Run(Job):
     def read_history(self) -> list[dict[str, Any]]:
         """Return the `EpochRecord` of each completed epoch, without an incomplete last line."""
         try:
-            content = read_bytes(self.path / HISTORY_FILE)
+            content = read_bytes(self.path / HISTORY_FILE, MAX_JSON_BYTES)
             complete = content[: content.rfind(b"\n") + 1]
             return [_parse_epoch(line) for line in complete.splitlines()]
         except FileNotFoundError:

@@ -19,7 +19,7 @@ from .io import (
     write_text_atomic,
 )
 from .measurement import Metric
-from .processor import require_tensorflow
+from .processor import limit_loaded_threads, require_tensorflow
 from .serialization import dumps, to_json
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "format_duration_estimate",
     "format_probability",
     "format_with_threshold",
+    "limit_loaded_threads",
     "open_regular",
     "read_bytes",
     "read_table",

@@ -5,6 +5,7 @@ functions read regular files only, without pickle and without compression, so th
 never larger than the file.
 """
 
+import errno
 import shutil
 import tempfile
 import zipfile
@@ -129,6 +130,8 @@ def open_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Pa
         except DataError:
             raise
         except Exception as error:  # h5py raises many types for a damaged file.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise OSError(error.errno, error.strerror, error.filename or folder) from error
             raise DataError(f"It is not a readable file of weights ({error}).") from error
         yield path
 

@@ -71,6 +71,19 @@ def limit_threads() -> None:
             os.environ.setdefault(name, str(cores))
 
 
+def limit_loaded_threads() -> None:
+    """Limit the threads of the numerical libraries that this process has loaded, and of OpenCV.
+
+    A program that loads NumPy before this package calls this at its start.
+    """
+    if cores := limited_cores():
+        import cv2
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(cores)
+        cv2.setNumThreads(cores)
+
+
 def _processor_features() -> dict[str, bool]:
     # NumPy asks processor and operating system, on every system.
     from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]

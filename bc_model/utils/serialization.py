@@ -25,6 +25,8 @@ from bc_model.utils.io import read_bytes, write_text_atomic
 
 R = TypeVar("R")
 
+MAX_JSON_BYTES = 4 * 2**20
+"""Default limit of a file. Its values take up to 30 times the memory of their text."""
 VERSION_KEY = "schema_version"
 _get_hints = lru_cache(maxsize=256)(get_type_hints)
 
@@ -93,9 +95,9 @@ def loads(cls: type[R], text: str | bytes) -> R:
     return from_json(cls, parse_json(text, cls.__name__))
 
 
-def read_record(path: str | Path, cls: type[R]) -> R:
+def read_record(path: str | Path, cls: type[R], max_bytes: int = MAX_JSON_BYTES) -> R:
     """Return the record in a JSON file, or raise an OSError or a RecordError."""
-    return loads(cls, read_bytes(path))
+    return loads(cls, read_bytes(path, max_bytes))
 
 
 def parse_json(text: str | bytes, name: str) -> Any:
@@ -150,9 +152,9 @@ def check_fields(data: Any, fields: Any, name: str) -> Any:
     return data
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Return the value in a JSON file, or raise an OSError or a RecordError; see `parse_json`."""
-    return parse_json(read_bytes(path), Path(path).name)
+    return parse_json(read_bytes(path, max_bytes), Path(path).name)
 
 
 def write_record(path: str | Path, record: Any) -> None:

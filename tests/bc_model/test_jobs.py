@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -446,6 +447,57 @@ def test_hold_job_refuses_a_second_process_until_the_first_is_killed(
         assert not jobs.is_held(job.path)
 
 
+READER = """
+import sys
+from pathlib import Path
+from bc_model.jobs import is_held
+job = Path(sys.argv[1])
+(job / "reading").touch()
+answers = {is_held(job) for _ in iter((job / "stop").exists, True)}
+print(*answers, flush=True)
+"""
+
+
+def read_in_threads(is_held: Callable[[], bool]) -> set[bool]:
+    with ThreadPoolExecutor(8) as pool:
+        return set(pool.map(lambda _: is_held(), range(800)))
+
+
+def test_is_held_readers_do_not_mistake_each_other_for_the_holder(job: Job) -> None:
+    with jobs.hold_job(job):
+        assert read_in_threads(lambda: jobs.is_held(job.path)) == {True}
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(job.path)], cwd=REPOSITORY, stdout=subprocess.PIPE
+    ) as child:
+        wait_for_file(job.path / "reading")
+        answers = read_in_threads(lambda: jobs.is_held(job.path))
+        (job.path / "stop").touch()
+        assert answers == {False}
+        assert child.communicate(timeout=TIMEOUT_S)[0].split() == [b"False"]
+
+
+def test_is_held_on_windows_readers_exclude_each_other(job: Job) -> None:
+    path = job.path / jobs.PROCESS_LOCK_FILE
+    with jobs.hold_job(job):
+        assert jobs._is_held_windows(path)
+    assert read_in_threads(lambda: jobs._is_held_windows(path)) == {False}
+
+
+def test_hold_job_while_others_read(job: Job) -> None:
+    with jobs.hold_job(job):
+        pass
+    over = threading.Event()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(lambda: [jobs.is_held(job.path) for _ in iter(over.is_set, True)])
+        try:
+            for _ in range(10):
+                with jobs.hold_job(job):
+                    assert jobs.is_held(job.path)
+        finally:
+            over.set()
+
+
 def test_hold_job_without_locks_is_a_warning(
     job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -486,7 +538,13 @@ def test_request_invalid_action_is_refused(job: Job) -> None:
         job.request("explode")
 
 
-@pytest.mark.parametrize("text", ['{"action": "explode"}', '{"action": []}', "[]", "{", "stop"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"action": "explode"}', '{"action": []}', "[]", "{", "stop",
+        '{"action": "stop"}' + " " * 2**16,
+    ],
+)  # fmt: skip
 def test_requested_action_damaged_file_is_none(job: Job, text: str) -> None:
     (job.path / "control.json").write_text(text)
     assert job.requested_action() is None

@@ -6,7 +6,6 @@ outside, of all processes and from native code as well.
 """
 
 import contextlib
-import fcntl
 import json
 import socket
 import struct
@@ -106,6 +105,8 @@ def _connect_from_foreign_page(port: int | None) -> bytes:
 
 
 def _start_loopback() -> None:
+    import fcntl  # Linux, like the namespaces.
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack("16sH14s", b"lo", 0, b"")
         flags = struct.unpack("16sH14s", fcntl.ioctl(sock, _GET_FLAGS, request))[1]

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,8 @@ from bc_model.data.registry import staging_folder
 from bc_model.errors import BcModelError, DataError
 from bc_model.utils.disk import explain_write_errors, require_free_space
 from tests.file_server import Server
+
+resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
 
 FOLDS = [
     (

@@ -10,10 +10,12 @@ import pytest
 from bc_model.checks import make_check
 from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.errors import ConfigError, DataError, RunError, SplitError
+from bc_model.experiments.plan import experiment_file
 from bc_model.experiments.protocols import (
     DEFAULT_PROTOCOLS,
     ComparisonSpec,
     comparison_file,
+    delete_experiment,
     plan_comparison,
     planned_configs,
     read_comparison_spec,
@@ -214,3 +216,14 @@ def test_read_comparison_spec_damaged_file_raises(
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(RunError, match="Cannot read the protocol comparison"):
         read_comparison_spec(tmp_path, "rep")
+
+
+@pytest.mark.parametrize("name", ["../other", "..", "", "a/b"])
+def test_delete_experiment_with_a_path_as_name_deletes_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    files = [file(tmp_path / "runs", name) for file in (comparison_file, experiment_file)]
+    for file in files:
+        file.touch()
+    with pytest.raises(RunError, match="There is no experiment"):
+        delete_experiment(tmp_path / "runs", name)
+    assert all(file.exists() for file in files)

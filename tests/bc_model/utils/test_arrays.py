@@ -1,7 +1,9 @@
 """Files of arrays: refused before memory is allocated, and otherwise equal to `numpy.load`."""
 
+import errno
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from bc_model.errors import DataError
 from bc_model.utils.arrays import map_npy, open_weights, read_npy, read_npz
+from bc_model.utils.io import describe_error
 
 ARRAYS = {
     "fortran": np.arange(6.0).reshape(2, 3).T,
@@ -193,6 +196,20 @@ def test_open_weights_other_archive_is_refused(
     path = write_zip(tmp_path / "a.keras", entries, compression)
     with pytest.raises(DataError), open_weights(path):
         pass
+
+
+def test_open_weights_without_room_for_a_copy_is_not_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_zip(tmp_path / "a.keras", {"model.weights.h5": bytes(100)})
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(OSError, match="bc-weights") as raised, open_weights(tmp_path / "a.keras"):
+        pass
+    assert describe_error(raised.value).startswith("The disk is full ('")
 
 
 def test_open_weights_above_the_limit_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Usable cores under control groups and affinity, and the instructions that TensorFlow needs."""
 
+import json
 import math
 import os
 import subprocess
@@ -119,6 +120,28 @@ def test_limit_threads_keeps_variables_that_are_set(monkeypatch: pytest.MonkeyPa
     processor.limit_threads()
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == "2"
+
+
+THREADS = """
+import json, sys
+import cv2, numpy, threadpoolctl
+from bc_model.utils import processor
+processor.limited_cores = lambda: None if sys.argv[1] == "all" else 1
+processor.limit_loaded_threads()
+threads = [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+print(json.dumps([*threads, cv2.getNumThreads()]))
+"""
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
+@pytest.mark.parametrize("quota", ["all", "one"])
+def test_limit_loaded_threads_limits_libraries_that_are_loaded(quota: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in processor._THREAD_VARIABLES}
+    command = [sys.executable, "-c", THREADS, quota]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    threads = json.loads(done.stdout)
+    assert len(threads) >= 2
+    assert all((n == 1) == (quota == "one") for n in threads)
 
 
 # --- Instructions ---

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +13,7 @@ import pytest
 
 from bc_model.errors import DataError, RecordError
 from bc_model.utils.serialization import (
+    MAX_JSON_BYTES,
     check_fields,
     dumps,
     from_json,
@@ -306,3 +309,27 @@ def test_parse_json_with_half_a_character_raises() -> None:
     for text in ('"\\ud800"', '{"\\udcff": 1}'):
         with pytest.raises(RecordError, match=r"^x: not valid JSON"):
             parse_json(text, "x")
+
+
+MEMORY = """
+import sys, psutil
+from bc_model.utils.serialization import read_json
+before = psutil.Process().memory_info().rss
+try:
+    content = read_json(sys.argv[1])
+except OSError as error:
+    content = error.strerror
+print(type(content).__name__, (psutil.Process().memory_info().rss - before) // 2**20)
+"""
+
+
+@pytest.mark.parametrize(("n_bytes", "kind"), [(MAX_JSON_BYTES, "list"), (2**24, "str")])
+def test_read_json_limits_memory(tmp_path: Path, n_bytes: int, kind: str) -> None:
+    file = tmp_path / "bomb.json"
+    file.write_bytes(b"[" + b"{}," * (n_bytes // 3 - 2) + b"{}]")
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, file], capture_output=True, text=True, check=True
+    )
+    found, megabytes = done.stdout.split()
+    assert found == kind
+    assert int(megabytes) < 300
