@@ -67,6 +67,11 @@ class DecodePool:
     time_limit_s : float
         CPU time for one image.
 
+    Attributes
+    ----------
+    n_workers : int
+        Largest number of processes for images up to `LARGE_PIXELS`.
+
     Examples
     --------
     >>> from bc_model.data import example_png
@@ -82,10 +87,10 @@ class DecodePool:
         max_waiting: int = MAX_WAITING,
         time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
-        n_small = n_workers or usable_cores()
-        n_large = max(1, min(n_small // 2, usable_memory_mb() // 4 // WORKER_MB))
+        self.n_workers = n_workers or usable_cores()
+        n_large = max(1, min(self.n_workers // 2, usable_memory_mb() // 4 // WORKER_MB))
         self._time_limit_s = time_limit_s
-        self._small = _Queue(n_small, max_waiting)
+        self._small = _Queue(self.n_workers, max_waiting)
         self._large = _Queue(n_large, max_waiting, LARGE_NICENESS)
 
     def decode(

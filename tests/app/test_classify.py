@@ -294,7 +294,7 @@ def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_
     app.slider(key="opacity").set_value(0.25).run()
     (before,) = probabilities(app)
     # The prediction comes from the cache: nothing is decoded again.
-    monkeypatch.delattr("app.components.classify.image_analysis._get_pool")
+    monkeypatch.delattr("app.components.classify.image_analysis.get_decode_pool")
     visit_other_page(app)
 
     assert probabilities(app) == [before]
@@ -358,7 +358,7 @@ def test_evicted_image_is_named_and_not_shown(finished_run, open_page, monkeypat
 
 
 STEPS = (
-    "image_analysis._get_pool",
+    "image_analysis.get_decode_pool",
     "image_analysis.scale_for_display",
     "image_analysis.load_engine",
     "prediction_card.encode_jpeg",
@@ -390,7 +390,7 @@ def test_unexpected_error_of_one_image_does_not_hide_the_others(
 
 
 def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
-    name = "app.components.classify.image_analysis._get_pool"
+    name = "app.components.classify.image_analysis.get_decode_pool"
     real, full = resolve(name), DecodePool(n_workers=1, max_waiting=-1)
     monkeypatch.setattr(name, lambda: full)
     app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
@@ -411,7 +411,7 @@ def test_decoding_ends_when_the_page_is_closed(finished_run, open_page, monkeypa
     def close(_: object) -> None:
         raise StopException
 
-    name = "app.components.classify.image_analysis._get_pool"
+    name = "app.components.classify.image_analysis.get_decode_pool"
     monkeypatch.setattr(name, ClosingPool)
     app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
 
