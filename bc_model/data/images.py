@@ -19,7 +19,7 @@ from bc_model.data.breakhis import CLASSES, IMAGE_SUFFIXES
 from bc_model.data.image_decoder import open_decoder
 from bc_model.data.image_headers import MAX_FILE_MB, require_file_size
 from bc_model.errors import DataError, FolderNotFoundError, ImageError
-from bc_model.utils.io import open_regular, read_bytes, write_bytes_atomic
+from bc_model.utils.io import open_regular, read_bytes, read_stream, write_bytes_atomic
 
 FRAME_PX = (700, 460)
 """Width and height of an official BreakHis frame."""
@@ -48,7 +48,7 @@ def read_image_bytes(path: Path) -> bytes:
     try:
         with open_regular(path) as stream:
             require_file_size(os.fstat(stream.fileno()).st_size, path.name)
-            return stream.read(MAX_FILE_MB * 2**20 + 1)
+            return read_stream(stream, MAX_FILE_MB * 2**20)
     except FileNotFoundError as error:
         raise ImageError(f"There is no image {path}. Check the path.") from error
     except OSError as error:
