@@ -64,7 +64,7 @@ class Result:
     Attributes
     ----------
     n_works : int
-        Number of runs, downloads or servers that were killed at least once.
+        Number of runs, downloads or servers that were started.
     kills : dict of str to int
         Number of kills by the phase of the work.
     lost : list of str
@@ -493,8 +493,9 @@ def main(rounds: int, seed: int, kinds: tuple[str, ...]) -> None:
             result = KINDS[kind](n_rounds, random.Random(f"{seed}-{kind}"), Path(folder))
         kills = ", ".join(f"{phase} {count}" for phase, count in sorted(result.kills.items()))
         click.echo(
-            f"{kind}: {result.n_kills} kills of {result.n_works} ({kills}), {len(result.lost)} "
-            f"lost or different{result.note}, {time.monotonic() - start_s:.0f} s"
+            f"{kind}: {result.n_kills} kills ({kills}), {result.n_works} started, "
+            f"{len(result.lost)} lost or different{result.note}, "
+            f"{time.monotonic() - start_s:.0f} s"
         )
         for text in result.lost:
             click.echo(f"  {text}")

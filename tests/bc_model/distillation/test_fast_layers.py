@@ -178,6 +178,7 @@ def test_fast_traced_steps_match_keras(compute_dtype):
     np.testing.assert_allclose(fast, expected, rtol=1e-3 if compute_dtype == "float32" else 0.03)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_build_student_fast_losses_match_keras(source):
     config = dataclasses.replace(
         QUICK, compute_dtype="float32", learning_rate=3e-3, warmup_steps=1, steps=9
