@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.components.decoding import decode_image
+from app.components.decoding import decode_dataset_image, decode_image
 from app.components.layout import RESEARCH_USE, escape_markdown
 from app.components.metric_table import read_evaluation_stamp
 from app.components.model_picker import load_engine
@@ -113,7 +113,13 @@ def _find_neighbors(
             if not _is_requested(place):
                 return {}
             table = _compute_features(run, images, bundle, place)
-        found |= find_neighbors(missing, load_engine(bundle).engine, images.root, table)
+        found |= find_neighbors(
+            missing,
+            load_engine(bundle).engine,
+            images.root,
+            table,
+            decode=decode_dataset_image,
+        )
     except (BcModelError, OSError) as error:
         place.empty()
         st.caption(
@@ -143,7 +149,9 @@ def _compute_features(
         bar.progress(n_done / n_total, f"{n_done:,} of {n_total:,} images")
 
     engine, folder = load_engine(bundle).engine, run.evaluation_dir
-    return compute_training_features(engine, images.root, images.split, folder, progress=show)
+    return compute_training_features(
+        engine, images.root, images.split, folder, progress=show, decode=decode_dataset_image
+    )
 
 
 def show_error_card(

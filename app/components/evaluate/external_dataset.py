@@ -101,7 +101,13 @@ def _evaluate_folder(
         decode=decode_dataset_image,
     )
     engine = load_engine(bundle).engine
-    return evaluate_external(engine, dataset, mapping=labels, progress=make_progress("Predicting"))
+    return evaluate_external(
+        engine,
+        dataset,
+        mapping=labels,
+        progress=make_progress("Predicting"),
+        decode=decode_dataset_image,
+    )
 
 
 def _show_result(report: EvaluationReport, bundle: Bundle, folder: str) -> None:
