@@ -13,7 +13,7 @@ if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
 from app.server.access import AccessMiddleware
 from app.server.lifespan import run_tasks
 from app.server.settings import check_start
-from app.server.uploads import UploadLimitMiddleware, read_memory_limit
+from app.server.upload_limits import UploadLimitMiddleware, read_memory_limit
 
 check_start()
 app = st.App(

@@ -11,15 +11,16 @@ if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 from app.components.layout import catch_errors, show_layout
 from app.components.paths import ASSETS, ROOT
+from app.server.settings import START_COMMAND, is_checked
 
 # Without a page title here, the browser tab shows the title of the open page.
 st.set_page_config(page_icon=str(ASSETS / "icon.png"), layout="wide")
 
-if st.get_option("browser.gatherUsageStats"):
+if not is_checked():
     st.error(
-        f"The file .streamlit/config.toml was not found. Start the app from {ROOT}: "
-        "`streamlit run app/main.py`",
-        title="Wrong working directory",
+        f"The pages are only available with the checks of the server. Start it in {ROOT}: "
+        f"`{START_COMMAND}`",
+        title="Wrong start command",
     )
     st.stop()
 

@@ -1,4 +1,4 @@
-"""Destructive actions: each is confirmed, and written to the log of actions."""
+"""Actions that cannot be undone: each is confirmed, and written to the log of actions."""
 
 import hashlib
 import json
@@ -34,8 +34,8 @@ def show_confirmed_button(
 
     Parameters
     ----------
-    label, icon : str
-        Label and Material icon of the button that opens the confirmation.
+    label : str
+        Label of the button that opens the confirmation.
     loss : str
         What the action deletes permanently, in Markdown.
     confirm_label : str
@@ -45,24 +45,32 @@ def show_confirmed_button(
     target : str
         Name of what is deleted. The confirmation closes when it changes.
     key : str
-        Key of the button that performs the action.
+        Kind of the action. The keys of both buttons contain it and the target, so that a click
+        never applies to another target than the one that its confirmation names.
+    icon : str
+        Material icon of both buttons.
     disabled : bool
         Whether nothing can be deleted.
     """
 
     def perform() -> None:
-        log_action(confirm_label, target)
-        try:
-            action()
-        except Exception as error:
-            log_action(confirm_label, target, error=str(error))
-            raise
+        perform_logged(confirm_label, target, action)
 
     with st.popover(
         label, icon=f":material/{icon}:", key=f"confirm:{key}:{target}", disabled=disabled
     ):
         st.markdown(loss)
-        show_action_button(confirm_label, "delete_forever", perform, key=key, type="primary")
+        show_action_button(confirm_label, icon, perform, key=f"{key}:{target}", type="primary")
+
+
+def perform_logged(name: str, target: str, action: Callable[[], object], **details: str) -> None:
+    """Log an action and perform it; if it fails, its error is logged as well."""
+    log_action(name, target, **details)
+    try:
+        action()
+    except Exception as error:
+        log_action(name, target, error=str(error), **details)
+        raise
 
 
 def log_action(action: str, target: str, **details: str) -> None:

@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.components.decoding import decode_dataset_image
+from app.components.paths import require_links_inside
 from bc_model.data import Dataset, cache_dir, fingerprint_folder, load_dataset, summarize_dataset
 
 _REFRESH_S = 0.2
@@ -89,6 +90,7 @@ def load_folder(folder: Path) -> LoadedDataset:
         The folder contains no usable dataset.
     """
     fingerprint = fingerprint_folder(folder)
+    require_links_inside(folder)
     slot = _get_slot(str(folder), fingerprint)
     place = st.empty()
     try:

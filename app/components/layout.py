@@ -49,8 +49,8 @@ def show_layout() -> None:
     st.logo(str(ASSETS / "logo.png"), icon_image=str(ASSETS / "icon.png"), size="large")
     with st.sidebar:
         place = (
-            "Images and results are stored on the server. Everyone who can open this page can see "
-            "and delete its datasets and runs."
+            "Datasets and results are stored on the server. Uploaded images stay in its memory. "
+            "Everyone who can open this page can see and delete its datasets and runs."
             if is_shared()
             else "Images and results stay on this machine."
         )

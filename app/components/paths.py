@@ -32,7 +32,7 @@ def list_roots() -> list[Path]:
 
 
 def parse_path(text: str) -> Path:
-    """Return a typed path without surrounding quotes, with ~ replaced by the home folder.
+    """Return the place of a typed path, without surrounding quotes, links and ~.
 
     Raises
     ------
@@ -50,21 +50,56 @@ def parse_path(text: str) -> Path:
             f"can read in {ROOTS_VARIABLE}."
         )
     path = Path(bare)
+    resolved = None
     try:
         if path.parts[:1] == ("~",):  # Not ~name, which shows whether a user exists.
             path = path.expanduser()
         # Only a path below a root is resolved: to look at a network path opens a connection.
-        is_allowed = _is_below(_normalize(path), map(_normalize, roots)) and _is_below(
-            path.resolve(), [root.resolve() for root in roots]
-        )
+        if _is_below(_normalize(path), map(_normalize, roots)):
+            resolved = path.resolve()
     except (OSError, RuntimeError, ValueError):  # A loop of links, or a null character.
-        is_allowed = False
-    if not is_allowed:
+        pass
+    if resolved is None or not _is_below(resolved, [root.resolve() for root in roots]):
         raise DataError(
             f"Path not allowed. Expected a path in {', '.join(map(str, roots))}, got {bare!r}. "
             f"Name further folders in {ROOTS_VARIABLE}."
         )
-    return path
+    return resolved
+
+
+def require_links_inside(folder: Path, files: Iterable[Path] | None = None) -> None:
+    """Refuse files of a folder that links lead out of it and of the roots, on a shared server.
+
+    On one machine, its user may link images from anywhere.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a dataset or of fold files.
+    files : iterable of Path, optional
+        Files in the folder. By default all files below it.
+
+    Raises
+    ------
+    DataError
+        A link leads out.
+    """
+    if not is_shared():
+        return
+    if files is None:
+        below = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+        files = (file for file in below if file.is_symlink())
+    allowed = [path.resolve() for path in (folder, *list_roots())]
+    for file in files:
+        try:
+            is_inside = _is_below(file.resolve(), allowed)
+        except (OSError, RuntimeError):  # A loop of links.
+            is_inside = False
+        if not is_inside:
+            raise DataError(
+                f"The link '{file.name}' in {folder} leads out of it. Expected files in this "
+                f"folder or in the folders of {ROOTS_VARIABLE}. Copy the files."
+            )
 
 
 def _normalize(path: Path) -> Path:

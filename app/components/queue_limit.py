@@ -1,6 +1,7 @@
 """Limits of what users can start: unfinished runs and downloads, in total and for each session."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ DEFAULT_MAX_RUNS = 100
 MAX_DOWNLOADS = 2
 """Limit for the server. A download is about 4 GB, and each takes a process."""
 _KEY = "runs-of-this-session"
+_lock = threading.Lock()
+"""Held from the check to the start, so that sessions cannot exceed a limit together."""
 
 
 @contextmanager
@@ -24,28 +27,34 @@ def limit_runs(n_new: int) -> Iterator[None]:
 
     Runs that are queued, running or paused count. A session can have half of the total.
     """
-    unfinished = {run.name for run in list_runs(runs_dir()) if _is_unfinished(run)}
-    limit = max_runs_queued()
-    own = unfinished & st.session_state.get(_KEY, set())
-    for names, scope, bound in ((own, "of this session", (limit + 1) // 2),
-                                (unfinished, "on this server", limit)):  # fmt: skip
-        if len(names) + n_new > bound:
+    with _lock:
+        unfinished = _list_unfinished()
+        limit = max_runs_queued()
+        own = unfinished & st.session_state.get(_KEY, set())
+        for names, scope, bound in ((own, "of this session", (limit + 1) // 2),
+                                    (unfinished, "on this server", limit)):  # fmt: skip
+            if len(names) + n_new > bound:
+                raise BusyError(
+                    f"Too many unfinished runs {scope}. Expected at most {bound} "
+                    f"({RUNS_VARIABLE}), got {len(names)} and {n_new} more. Wait until some have "
+                    "finished, or cancel some."
+                )
+        try:
+            yield
+        finally:  # Some runs may have started before an error.
+            st.session_state[_KEY] = own | (_list_unfinished() - unfinished)
+
+
+@contextmanager
+def limit_downloads() -> Iterator[None]:
+    """Start a download inside this context; raises `BusyError` before it if too many run."""
+    with _lock:
+        if (n := sum(download.is_running for download in list_downloads())) >= MAX_DOWNLOADS:
             raise BusyError(
-                f"Too many unfinished runs {scope}. Expected at most {bound} ({RUNS_VARIABLE}), "
-                f"got {len(names)} and {n_new} more. Wait until some have finished, or cancel some."
+                f"Too many downloads. Expected fewer than {MAX_DOWNLOADS} that are running, got "
+                f"{n}. Wait until one has finished, or cancel one."
             )
-    yield
-    started = {run.name for run in list_runs(runs_dir()) if _is_unfinished(run)} - unfinished
-    st.session_state[_KEY] = own | started
-
-
-def require_free_download() -> None:
-    """Raise `BusyError` if no further download can start."""
-    if (n := sum(download.is_running for download in list_downloads())) >= MAX_DOWNLOADS:
-        raise BusyError(
-            f"Too many downloads. Expected fewer than {MAX_DOWNLOADS} that are running, got {n}. "
-            "Wait until one has finished, or cancel one."
-        )
+        yield
 
 
 def max_runs_queued() -> int:
@@ -56,6 +65,10 @@ def max_runs_queued() -> int:
             f"Invalid environment variable {RUNS_VARIABLE}. Expected 1 to 100,000, got '{text}'."
         )
     return int(text)
+
+
+def _list_unfinished() -> set[str]:
+    return {run.name for run in list_runs(runs_dir()) if _is_unfinished(run)}
 
 
 def _is_unfinished(run: Run) -> bool:

@@ -8,9 +8,10 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.components.layout import show_error
-from app.components.paths import list_roots, parse_path
+from app.components.paths import list_roots, parse_path, require_links_inside
+from app.server.session_memory import is_upload_lost
 from bc_model.data import FOLDS_PROTOCOLS, list_fold_files, store_fold_contents, store_fold_files
-from bc_model.errors import BcModelError
+from bc_model.errors import BcModelError, SplitError
 from bc_model.training import OPTIONS
 
 _MAX_UPLOAD_MB = 32
@@ -86,6 +87,8 @@ def _store(store: Callable[[Any], list[Path]], key: str) -> None:
     if not value:
         return
     try:
+        if is_upload_lost(value):
+            raise SplitError("The server no longer holds the fold files. Upload them again.")
         st.session_state["fold_file"] = store(value)[0].name
     except (BcModelError, OSError, RuntimeError) as error:
         st.session_state["folds-error"] = str(error)
@@ -97,7 +100,9 @@ def _store_uploads(uploads: list[UploadedFile]) -> list[Path]:
 
 
 def _store_copies(path: str) -> list[Path]:
-    return store_fold_files(parse_path(path))
+    source = parse_path(path)
+    require_links_inside(source, source.glob("*.txt"))
+    return store_fold_files(source)
 
 
 PROTOCOL_LABELS = {

@@ -42,6 +42,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_HOST = re.compile(r"(?:([a-z0-9._-]+)|\[([0-9a-f:.]+)\])(?::[0-9]+)?")
 _HIDDEN = re.compile(r"/_stcore/(metrics|agent)(/|$)")
 """Routes of Streamlit that the pages do not use: memory statistics, and an interface for agents."""
 
@@ -55,7 +56,7 @@ class AccessMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.headers = _HEADERS | {"Content-Security-Policy": _make_policy()}
+        self.policy = _make_policy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -65,12 +66,16 @@ class AccessMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                headers = MutableHeaders(raw=message["headers"])
-                headers.update(self.headers)
+                answer = MutableHeaders(raw=message["headers"])
+                answer.update(_HEADERS)
+                answer["Content-Security-Policy"] = self.policy + sources
             await send(message)
 
         headers = Headers(scope=scope)
         refusal = _refuse(scope, headers)
+        host = headers.get("host", "")
+        # For WebSockets, 'self' is not enough in older versions of WebKit.
+        sources = f"; connect-src 'self' ws://{host} wss://{host}" if is_known_host(host) else ""
         if refusal is None:
             if "origin" in headers:
                 _replace_origin(scope, headers)
@@ -111,34 +116,32 @@ def _refuse(scope: Scope, headers: Headers) -> Response | None:
 
 def is_known_host(host: str) -> bool:
     """Return whether a Host header names this server; `*.example.org` allows all subdomains."""
-    name = _parse_hostname(f"//{host}")
-    return name is not None and any(
+    found = _HOST.fullmatch(host.lower())
+    name = (found[1] or found[2]).rstrip(".") if found else ""
+    return bool(name) and any(
         name.endswith(allowed[1:]) if allowed.startswith("*.") else allowed in (name, "*")
         for allowed in list_hosts()
     )
 
 
-def _parse_hostname(url: str) -> str | None:
-    """Return the host name of a URL, None if it is invalid or contains more than host and port."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # Raises an error if it is not a number.
-    except ValueError:
-        return None
-    if parts.hostname is None or "@" in parts.netloc:
-        return None
-    return parts.hostname.rstrip(".")
-
-
 def _is_same_host(url: str, host: str) -> bool:
     """Return whether a page at the URL belongs to this server or to an origin that is allowed."""
-    parts = urlsplit(url)
+    origin, netloc = _parse_origin(url)
     allowed = st.get_option("server.corsAllowedOrigins")
-    return parts.netloc == host or f"{parts.scheme}://{parts.netloc}" in allowed
+    return netloc == host.lower() or origin in {name.lower().rstrip("/") for name in allowed}
+
+
+def _parse_origin(url: str) -> tuple[str, str]:
+    """Return the origin of a URL, and its host and port; empty strings for an invalid URL."""
+    try:
+        parts = urlsplit(url.lower())
+    except ValueError:
+        return "", ""
+    return f"{parts.scheme}://{parts.netloc}", parts.netloc
 
 
 def _describe_mismatch(url: str, host: str) -> str:
-    address = urlsplit(url).netloc or url
+    address = _parse_origin(url)[1] or url
     return (
         f"The browser uses the address {address[:100]!r}, but the server received "
         f"{host[:100]!r}. If a proxy is in between, it must keep the Host header: see "
@@ -152,7 +155,8 @@ def _replace_origin(scope: Scope, headers: Headers) -> None:
     For any other origin, Streamlit looks up the public address of the machine at a third party,
     and all users wait for the result. The origin was already checked here.
     """
-    origin = f"{urlsplit(headers['origin']).scheme}://{headers['host']}".encode("latin-1")
+    scheme = _parse_origin(headers["origin"])[0].partition(":")[0]
+    origin = f"{scheme}://{headers['host']}".encode("latin-1")
     scope["headers"] = [
         (name, origin if name == b"origin" else value) for name, value in scope["headers"]
     ]

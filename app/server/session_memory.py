@@ -15,6 +15,7 @@ from collections.abc import Callable
 from streamlit import runtime
 from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import DeletedFile
 
 from app.server.byte_cache import drop_idle_entries
 
@@ -66,6 +67,39 @@ def make_upload_release(file_id: str) -> Callable[[], None]:
         return lambda: None
     manager, session_id = context.uploaded_file_mgr, context.session_id
     return lambda: manager.remove_file(session_id, file_id)  # type: ignore[attr-defined]
+
+
+def is_upload_lost(value: object) -> bool:
+    """Return whether the value of an uploader has a file that the server does not hold.
+
+    After a restart of the server, or after the end of a session, the uploader in the browser still
+    lists its files.
+    """
+    files = value if isinstance(value, list) else [value]
+    return any(isinstance(file, DeletedFile) for file in files)
+
+
+def register_holder(list_contents: Callable[[], list[bytes]]) -> None:
+    """Let `count_held_bytes` count files that sessions hold apart from their uploaders."""
+    _holders.append(list_contents)
+
+
+def count_held_bytes() -> int:
+    """Return the size of all uploaded files in memory; a shared content counts once."""
+    contents = [content for list_contents in _holders for content in list_contents()]
+    if runtime.exists():
+        storage = runtime.get_instance().uploaded_file_mgr.file_storage  # type: ignore[attr-defined]
+        contents += [file.data for files in list(storage.values()) for file in list(files.values())]
+    return sum({id(content): len(content) for content in contents}.values())
+
+
+def free_closed_sessions() -> None:
+    """Free the sessions of all closed tabs. Must run on the event loop of the server."""
+    if runtime.exists() and free_sessions(runtime.get_instance(), max_closed_bytes=-1):
+        gc.collect()
+
+
+_holders: list[Callable[[], list[bytes]]] = []
 
 
 def _count_upload_bytes(server: Runtime, session_id: str) -> int:

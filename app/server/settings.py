@@ -9,13 +9,18 @@ from streamlit import config
 
 logger = logging.getLogger("app")
 
+START_COMMAND = "streamlit run app/main.py"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 REMOTE_VARIABLE = "BC_ALLOW_REMOTE"
+
+_is_checked = False
 
 
 def list_hosts() -> list[str]:
     """Return the host names of the server: those of the loopback, and server.allowedHosts."""
-    names = (name.strip().lower().rstrip(".") for name in st.get_option("server.allowedHosts"))
+    listed = [name.strip().lower() for name in st.get_option("server.allowedHosts")]
+    # Without its dot, an incomplete "*." would allow every name.
+    names = (name.rstrip(".") for name in listed if name.rstrip(".") != "*" or name == "*")
     return list(dict.fromkeys([*LOOPBACK_HOSTS, *filter(None, names)]))
 
 
@@ -30,10 +35,11 @@ def is_shared() -> bool:
 
 def check_start() -> None:
     """Apply the host names; end the process if it would open the server without consent."""
+    global _is_checked
     if st.get_option("browser.gatherUsageStats"):
         raise SystemExit(
             "The file .streamlit/config.toml was not found. Start the app in the folder that "
-            "contains it: streamlit run app/main.py"
+            f"contains it: {START_COMMAND}"
         )
     address = st.get_option("server.address") or "0.0.0.0"
     if not _is_loopback(address):
@@ -49,6 +55,12 @@ def check_start() -> None:
         logger.warning("The server listens %s", meaning)
     # Streamlit checks the host of a WebSocket itself, also against a list without the loopback.
     config.set_option("server.allowedHosts", list_hosts())
+    _is_checked = True
+
+
+def is_checked() -> bool:
+    """Return whether `check_start` has passed in this process, so that requests are checked."""
+    return _is_checked
 
 
 def _is_loopback(address: str) -> bool:

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from app.components.classify.image_input import read_linked_image, warm_up
+from app.components.classify.image_uploader import select_uploads
 from app.components.classify.session_images import hold_image
-from app.components.classify.uploads import select_uploads
 from app.components.model_picker import select_model, show_model_details, show_training_data
 
 EXAMPLES = {"Gland-like": False, "Crowded nuclei": True}

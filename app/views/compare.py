@@ -11,7 +11,7 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
-from app.components.train.run_monitor import show_delete
+from app.components.run_widgets import show_delete
 from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation import EvaluationReport, read_report

@@ -13,7 +13,7 @@ from app.components.layout import escape_markdown, format_list, show_action_erro
 from app.components.metric_table import show_metrics, show_summary
 from app.components.model_picker import list_cross_validated, report_cross_validation
 from app.components.report_downloads import show_export
-from app.components.train.run_monitor import show_delete
+from app.components.run_widgets import show_delete
 from bc_model.checks import Severity
 from bc_model.errors import BcModelError
 from bc_model.evaluation import EvaluationReport, read_report

@@ -172,7 +172,8 @@ def remove_dataset(name: str, registry: Path | None = None) -> None:
 def locate_image(dataset: RegisteredDataset, path: str) -> Path:
     """Return the file of an image in a dataset; the path may come from a URL.
 
-    Raises `DataError` if the path leads out of the dataset, or is not an image.
+    Raises `DataError` if the path leads out of the dataset, or is not an image. A link may lead
+    out of a linked folder, but not out of a stored copy.
     """
     inner = PurePosixPath(path)
     file = dataset.images_dir / inner
@@ -181,6 +182,10 @@ def locate_image(dataset: RegisteredDataset, path: str) -> Path:
         or any(part.startswith(".") or set(part) & set("\\:\0") for part in inner.parts)
         or inner.suffix.lower() not in IMAGE_SUFFIXES
         or not os.path.isfile(file)  # noqa: PTH113 - `Path.is_file` raises on a name too long
+        or (
+            dataset.kind == "stored"
+            and not file.resolve().is_relative_to(dataset.images_dir.resolve())
+        )
     ):
         raise DataError(
             f"The dataset '{dataset.name}' does not contain the image {path[:200]!r}. Check the "

@@ -55,6 +55,7 @@ def finished_run(runs: Path, tiny_run: Run) -> Run:
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """Return a function that opens a page of the app and fails on any exception."""
+    monkeypatch.setattr("app.server.settings._is_checked", True)  # As after app/main.py.
     monkeypatch.chdir(ROOT)  # Streamlit reads .streamlit/config.toml here.
     st.cache_data.clear()
     st.cache_resource.clear()

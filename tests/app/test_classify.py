@@ -17,6 +17,7 @@ from bc_model.data.decode_pool import DecodePool
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png, generate_image
+from bc_model.errors import BusyError
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.training.run import Run
@@ -333,18 +334,34 @@ def test_lost_images_are_reported_until_the_next_upload(finished_run, open_page)
     app = open_page(
         "classify", uploads="3-1"
     )  # The address of the tab before the server restarted.
-    assert "no longer holds 3 images of an earlier session" in texts(app.warning)
+    assert "no longer holds 3 uploaded images" in texts(app.warning)
 
     upload(app, ("field.png", BLANK))
-    assert "earlier session" not in texts(app.warning)
+    assert "no longer holds" not in texts(app.warning)
     assert app.query_params["uploads"] == "1-2"
+
+
+def test_message_about_lost_images_can_be_dismissed(finished_run, open_page):
+    app = open_page("classify", uploads="3-1")
+    app.button(key="dismiss-losses").click().run()
+
+    assert not app.warning or "no longer holds" not in texts(app.warning)
+    assert app.query_params["uploads"] == "0-2"
+
+
+def test_all_images_are_removed_after_a_confirmation(finished_run, open_page):
+    app = upload(open_page("classify"), ("field.png", BLANK))
+    app.button(key="remove-images:1 image").click().run()
+
+    assert not app.header
+    assert '"target": "1 image"' in (finished_run.path.parent / "actions.log").read_text()
 
 
 @pytest.mark.parametrize("count", ["-1-1", "x", "3", "²-1", "9" * 30 + "-1", "0-1"])
 def test_invalid_number_of_lost_images_is_ignored(finished_run, open_page, count):
     app = open_page("classify", uploads=count)
 
-    assert "earlier session" not in texts(app.warning)
+    assert "no longer holds" not in texts(app.warning)
 
 
 def test_evicted_image_is_named_and_not_shown(finished_run, open_page, monkeypatch):
@@ -435,6 +452,39 @@ def test_each_file_is_decoded_once(finished_run, open_page, monkeypatch):
     decode_once(app.session_state["session-images"].list_images()[0])  # As a download does.
 
     assert decoded == ["a.png", "broken.png"]
+
+
+def test_images_beyond_the_preview_cache_are_not_decoded_in_every_run(
+    finished_run, open_page, monkeypatch
+):
+    monkeypatch.setattr("app.components.classify.image_analysis._MAX_PIXELS_MB", 1)
+    monkeypatch.setattr("app.components.classify.image_analysis._MAX_PREVIEWS_MB", 1)
+    monkeypatch.setattr("app.components.classify.prediction_list.CARDS_PER_PAGE", 1)
+    images = [generate_image(malignant=True, seed=seed, size=(400, 600)) for seed in range(3)]
+    files = [(f"{seed}.png", png(image)) for seed, image in enumerate(images)]
+    app = upload(open_page("classify"), *files)
+    monkeypatch.delattr("app.components.classify.image_analysis.get_decode_pool")
+    app.slider(key="opacity").set_value(0.25).run()
+
+    assert not app.error
+    assert len(probabilities(app)) == 1
+
+
+def test_image_that_a_busy_machine_could_not_read_is_read_again(
+    finished_run, open_page, monkeypatch
+):
+    real = DecodePool.decode
+
+    def fail(pool: DecodePool, data: bytes, name: str, **options):
+        raise BusyError(f"{name} could not be read in time.")
+
+    monkeypatch.setattr(DecodePool, "decode", fail)
+    app = upload(open_page("classify"), ("a.png", example_png(malignant=True)))
+    assert "1 image could not be classified yet" in texts(app.warning)
+
+    monkeypatch.setattr(DecodePool, "decode", real)
+    app.button(key="retry").click().run()
+    assert len(probabilities(app)) == 1
 
 
 def test_scale_of_the_file_is_shown_and_not_called_missing(finished_run, open_page):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 from bc_model.data.download import OFFICIAL_URL
 from bc_model.data.ingest import DownloadJob
@@ -87,6 +88,22 @@ def test_add_zip_upload_with_an_invalid_file_leaves_nothing(registry, open_page)
 
     assert "notes.zip" in texts(app.error)
     assert list(registry.iterdir()) == []
+
+
+def test_zip_upload_that_the_server_lost_is_reported(
+    registry, synthetic_dataset, open_page, monkeypatch
+):
+    app = open_page("data")
+    app.segmented_control(key="add-source").set_value("Zip upload").run()
+    with monkeypatch.context() as patch:  # As after a restart: the browser still lists the file.
+        patch.setattr(MemoryUploadedFileManager, "get_files", lambda *_, **__: [])
+        app.file_uploader[0].upload("set.zip", b"lost").run()
+    assert "no longer holds the zip file" in texts(app.warning)
+
+    app.file_uploader[0].upload("set.zip", zip_images(synthetic_dataset)).run()
+    assert not app.warning
+    app.button(key="add-zip-button").click().run()
+    assert app.selectbox(key="dataset").value == "set"
 
 
 def test_add_synthetic_generates_a_dataset(registry, open_page):

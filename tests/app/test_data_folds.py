@@ -1,5 +1,7 @@
 """Page Data: official fold files, their use in a split, and their audit."""
 
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+
 from bc_model.data.official_folds import list_fold_files, store_fold_contents
 from tests.app.helpers import fold_text, press, tables, texts
 
@@ -33,6 +35,14 @@ def test_fold_upload_with_an_invalid_file_shows_an_error(synthetic, registry, op
     app.text_input(key="folds-path-1").set_value(str(tmp_path / "gone")).run()
     assert "gone" in texts(app.error)
     assert list_fold_files(registry) == []
+
+
+def test_fold_upload_that_the_server_lost_is_reported(synthetic, registry, open_page, monkeypatch):
+    app = open_page("data", view="Official folds")
+    monkeypatch.setattr(MemoryUploadedFileManager, "get_files", lambda *_, **__: [])
+    app.file_uploader(key="folds-upload-0").upload("dsfold1.txt", b"lost").run()
+    assert "no longer holds the fold files" in texts(app.error)
+    assert app.file_uploader(key="folds-upload-1")
 
 
 def test_fold_upload_with_one_invalid_file_stores_none(synthetic, registry, open_page):

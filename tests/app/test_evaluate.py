@@ -278,6 +278,7 @@ def test_set_threshold_is_stored_and_used_by_classify(finished_run, open_section
     bundle = open_bundle(finished_run.path)
     assert bundle.threshold == expected.value
     assert bundle.card.threshold.reason == "Both errors have the same weight"
+    assert '"action": "Set threshold"' in (finished_run.path.parent / "actions.log").read_text()
     assert "is stored in the model card" in texts(app.success)
     app.switch_page("views/classify.py").run()
     assert f"Threshold {expected.value:.2f}" in texts(app.markdown)

@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[2]
 VISIT_EVERY_PAGE = """
 import json, sys
 from streamlit.testing.v1 import AppTest
+from app.server.settings import check_start
 from bc_model.data.synthetic import example_png
 
+check_start()
 app = AppTest.from_file("app/router.py", default_timeout=60).run()
 app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 n_metrics = len(app.metric)

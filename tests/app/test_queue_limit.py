@@ -1,12 +1,15 @@
 """Limits of unfinished runs and downloads."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from app.components import queue_limit
-from app.components.queue_limit import limit_runs, max_runs_queued, require_free_download
-from bc_model.errors import BusyError, ConfigError
+from app.components.queue_limit import limit_downloads, limit_runs, max_runs_queued
+from bc_model.errors import BusyError, ConfigError, RunError
 from bc_model.training import Run
 
 
@@ -47,6 +50,31 @@ def test_runs_of_all_sessions_are_limited(runs: Path, session: dict[str, set[str
         limit_runs(1).__enter__()
 
 
+def test_runs_that_started_before_an_error_count(runs: Path, session: dict[str, set[str]]) -> None:
+    def start() -> None:
+        with limit_runs(4):
+            queue(runs, "a", "b", "c")
+            raise RunError("The fourth run could not start.")
+
+    with pytest.raises(RunError, match="fourth"):
+        start()
+    with pytest.raises(BusyError, match="of this session"):
+        limit_runs(2).__enter__()
+
+
+def test_clicks_at_the_same_time_do_not_exceed_the_limit(
+    runs: Path, session: dict[str, set[str]]
+) -> None:
+    def start(name: str) -> None:
+        with suppress(BusyError), limit_runs(3):
+            time.sleep(0.02)
+            queue(runs, *(f"{name}{number}" for number in range(3)))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, "abcd"))
+    assert len(list(runs.glob("*/status.json"))) == 3
+
+
 def test_damaged_and_ended_runs_do_not_count(runs: Path, session: dict[str, set[str]]) -> None:
     queue(runs, *"abcdefghi")
     for name in "abcdefgh":
@@ -67,10 +95,11 @@ def test_downloads_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     running = type("Download", (), {"is_running": True})
     ended = type("Download", (), {"is_running": False})
     monkeypatch.setattr(queue_limit, "list_downloads", lambda: [running, ended, ended])
-    require_free_download()
+    with limit_downloads():
+        pass
     monkeypatch.setattr(queue_limit, "list_downloads", lambda: [running, running])
     with pytest.raises(BusyError, match="Too many downloads"):
-        require_free_download()
+        limit_downloads().__enter__()
 
 
 def test_train_page_shows_the_limit(runs, synthetic, open_page, monkeypatch) -> None:

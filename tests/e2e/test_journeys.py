@@ -73,7 +73,7 @@ def test_train_run_survives_a_refresh_and_shows_metrics(page: Page, app, synthet
     page.get_by_role("button", name="Start run").click()
 
     # The run is a process of its own, and a refresh finds it by its name in the URL.
-    stop = page.get_by_role("button", name="Stop run")
+    stop = page.get_by_role("button", name="Stop training")
     expect(stop).to_be_visible(timeout=PATIENT_MS)
     (run,) = [run for run in list_runs(app.runs) if run.name != "finished"]
     expect(page).to_have_url(re.compile(rf"run={re.escape(run.name)}\b"), timeout=PATIENT_MS)
@@ -82,6 +82,7 @@ def test_train_run_survives_a_refresh_and_shows_metrics(page: Page, app, synthet
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=PATIENT_MS)
 
     stop.click()
+    page.get_by_role("button", name="Stop run").click()
     # The finished run of the fixture has the same badge.
     ended = find_badge(page, re.compile("Finished|Canceled"))
     expect(ended).to_have_count(2, timeout=PATIENT_MS)
@@ -119,6 +120,7 @@ def test_train_run_survives_tab_server_and_process(page: Page, app, tiny_config:
     assert run.read_status()["pid"] != trainer.pid
     assert len(run.read_history()) >= epochs
 
+    page.get_by_role("button", name="Stop training").click()
     page.get_by_role("button", name="Stop run").click()
     expect(find_badge(page, re.compile("Finished|Canceled")).first).to_be_visible(
         timeout=PATIENT_MS

@@ -1,4 +1,6 @@
-"""The analysis of one image: decoded once, classified, and scaled for display.
+"""The analysis of one image: decoded, classified, and scaled for display.
+
+A page with many images needs the predictions of all, but the previews of a few only.
 
 All caches are keyed by the hash of the file: Streamlit hashes large arrays by a sample of their
 pixels, so two similar images could share an entry.
@@ -44,14 +46,6 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """The prediction for an image, and its preview. Both are shared by all sessions."""
-
-    prediction: Prediction
-    preview: Preview
-
-
-@dataclass(frozen=True)
 class _Caches:
     """Decoded pixels for a short time, and results for as long as a session."""
 
@@ -71,10 +65,10 @@ def _get_caches() -> _Caches:
     )
 
 
-def analyze_image(
+def predict_image(
     image: HeldImage, bundle: Bundle, *, is_canceled: Callable[[], bool] | None = None
-) -> Analysis:
-    """Return the analysis of an image, from the caches if possible.
+) -> Prediction:
+    """Return the prediction for an image, from the cache if possible.
 
     Parameters
     ----------
@@ -97,19 +91,27 @@ def analyze_image(
     caches = _get_caches()
     # The name can contain the case and the magnification, which the checks use.
     key = (image.sha256, image.name, bundle.key)
-    prediction, preview = caches.predictions.get(key), caches.previews.get(image.sha256)
-    if prediction is None or preview is None:
+    if (prediction := caches.predictions.get(key)) is None:
         pixels = decode_once(image, is_canceled=is_canceled)
-        if preview is None:
-            preview = Preview(scale_for_display(pixels), read_scale(image.data))
-            caches.previews.put(image.sha256, preview, preview.pixels.nbytes + _RECORD_BYTES)
-        if prediction is None:
-            mpp = preview.scale.mpp if preview.scale else None
-            classifier = Classifier(load_engine(bundle))
-            prediction = classifier.predict(pixels, name=image.name, mpp=mpp)
-            size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
-            caches.predictions.put(key, prediction, size + _RECORD_BYTES)
-    return Analysis(prediction, preview)
+        scale = read_scale(image.data)
+        classifier = Classifier(load_engine(bundle))
+        prediction = classifier.predict(pixels, name=image.name, mpp=scale.mpp if scale else None)
+        size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
+        caches.predictions.put(key, prediction, size + _RECORD_BYTES)
+    return prediction
+
+
+def load_preview(image: HeldImage, *, is_canceled: Callable[[], bool] | None = None) -> Preview:
+    """Return the preview of an image, from the cache if possible.
+
+    Parameters and errors: see `predict_image`.
+    """
+    caches = _get_caches()
+    if (preview := caches.previews.get(image.sha256)) is None:
+        pixels = decode_once(image, is_canceled=is_canceled)
+        preview = Preview(scale_for_display(pixels), read_scale(image.data))
+        caches.previews.put(image.sha256, preview, preview.pixels.nbytes + _RECORD_BYTES)
+    return preview
 
 
 def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = None) -> np.ndarray:

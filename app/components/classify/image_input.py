@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.components.classify.session_images import HeldImage, hold_image
 from app.components.layout import escape_markdown, show_error
+from app.components.paths import require_links_inside
 from bc_model.data import locate_image, open_dataset, read_image_bytes
 from bc_model.errors import BcModelError
 from bc_model.training import runs_dir
@@ -27,7 +28,9 @@ def _read_dataset_image() -> tuple[str, bytes] | None:
     if not path or "run" in st.query_params:  # The address names an image of a run by its hash.
         return None
     try:
-        file = locate_image(open_dataset(dataset_name), path)
+        dataset = open_dataset(dataset_name)
+        file = locate_image(dataset, path)
+        require_links_inside(dataset.images_dir, [file])
         data = read_image_bytes(file)
     except (BcModelError, OSError) as error:
         show_error(error, title="Image not found")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.components.checks import show_checks
 from app.components.classify.failures import report_failure
-from app.components.classify.image_analysis import Analysis, decode_once
+from app.components.classify.image_analysis import Preview, decode_once
 from app.components.classify.session_images import HeldImage
 from app.components.layout import RESEARCH_USE, escape_markdown
 from bc_model.data import CLASSES
@@ -22,7 +22,9 @@ from bc_model.inference import Bundle, Prediction
 from bc_model.utils import format_with_threshold
 
 
-def show_prediction(image: HeldImage, analysis: Analysis, bundle: Bundle, opacity: float) -> None:
+def show_prediction(
+    image: HeldImage, prediction: Prediction, preview: Preview, bundle: Bundle, opacity: float
+) -> None:
     """Show a card: the prediction on top, the image and its heatmaps, then the checks.
 
     An image with a failed blocking check has no class, no probability and no heatmap; its checks
@@ -32,29 +34,30 @@ def show_prediction(image: HeldImage, analysis: Analysis, bundle: Bundle, opacit
     ----------
     image : HeldImage
         The image file.
-    analysis : Analysis
+    prediction : Prediction
         Its prediction.
+    preview : Preview
+        Its pixels for display.
     bundle : Bundle
         The model.
     opacity : float
         Opacity of the heatmaps in [0, 1].
     """
-    prediction = analysis.prediction
     with st.container(border=True):
         st.header(escape_markdown(image.name), anchor=False)
         if not prediction.is_classified:
             st.markdown(f"**Not classified.** {RESEARCH_USE}")
             show_checks(prediction.checks)
             with st.columns(3)[0], report_failure(image.name):
-                _show_image(image, analysis)
+                _show_image(image, prediction, preview)
             return
         _show_class(prediction, bundle)
         left, *right = st.columns(3)
         with left, report_failure(image.name):
-            _show_image(image, analysis)
+            _show_image(image, prediction, preview)
         for column, name in zip(right, CLASSES, strict=True):
             with column, report_failure(image.name):
-                _show_heatmap(image, analysis, name, opacity)
+                _show_heatmap(image, prediction, preview, name, opacity)
         show_checks(prediction.checks)
 
 
@@ -74,18 +77,19 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
         st.caption(f"Scale from 0 to 1; the mark is the threshold {threshold}. {RESEARCH_USE}")
 
 
-def _show_image(image: HeldImage, analysis: Analysis) -> None:
-    prediction = analysis.prediction
+def _show_image(image: HeldImage, prediction: Prediction, preview: Preview) -> None:
     st.markdown("**Image**")
-    _show_pixels(analysis.preview.pixels, f"The image {image.name}")
+    _show_pixels(preview.pixels, f"The image {image.name}")
     text = f"{prediction.width_px} x {prediction.height_px} px"
-    if scale := analysis.preview.scale:
+    if scale := preview.scale:
         text += f", {scale.mpp:.3g} µm/px (from {scale.source})"
     st.caption(f"{text}.")
 
 
-def _show_heatmap(image: HeldImage, analysis: Analysis, name: str, opacity: float) -> None:
-    heatmaps = analysis.prediction.heatmaps
+def _show_heatmap(
+    image: HeldImage, prediction: Prediction, preview: Preview, name: str, opacity: float
+) -> None:
+    heatmaps = prediction.heatmaps
     heatmap, full_scale = heatmaps[name], compute_full_scale(heatmaps)
     st.markdown(f"**Grad-CAM for {name}**")
     if heatmap.is_empty:
@@ -100,7 +104,7 @@ def _show_heatmap(image: HeldImage, analysis: Analysis, name: str, opacity: floa
     def blend(pixels: np.ndarray) -> np.ndarray:
         return overlay_heatmap(pixels, heatmap, opacity=opacity, full_scale=full_scale)
 
-    _show_pixels(blend(analysis.preview.pixels), alt)
+    _show_pixels(blend(preview.pixels), alt)
     st.caption(caption)
     if not heatmap.is_empty:
         st.download_button(

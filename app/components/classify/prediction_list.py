@@ -1,10 +1,12 @@
 """The predictions of all images on the page: results table, legend, and a card for each image."""
 
+from collections.abc import Callable
+
 import pandas as pd
 import streamlit as st
 
 from app.components.classify.failures import report_failure
-from app.components.classify.image_analysis import Analysis, analyze_image
+from app.components.classify.image_analysis import load_preview, predict_image
 from app.components.classify.prediction_card import show_prediction
 from app.components.classify.session_images import HeldImage
 from app.components.layout import escape_markdown
@@ -28,33 +30,36 @@ def show_predictions(images: list[HeldImage], bundle: Bundle) -> None:
     bundle : Bundle
         The model.
     """
-    results = _classify(images, bundle)
-    if not results:
-        return
-    if len(results) > 1:
-        _show_table([analysis.prediction for _, analysis in results])
-    n_pages = -(-len(results) // CARDS_PER_PAGE)
-    page = st.pagination(n_pages, key="page", persist_state="session") if n_pages > 1 else 1
-    first = (min(page, n_pages) - 1) * CARDS_PER_PAGE
-    shown = results[first : first + CARDS_PER_PAGE]
-    opacity = 0.0
-    if any(analysis.prediction.is_classified for _, analysis in shown):
-        opacity = _show_legend()
-    for image, analysis in shown:
-        with report_failure(image.name):
-            show_prediction(image, analysis, bundle, opacity)
-
-
-def _classify(images: list[HeldImage], bundle: Bundle) -> list[tuple[HeldImage, Analysis]]:
-    """Return the analysis of each file, and show errors."""
-    results: dict[str, tuple[HeldImage, Analysis]] = {}
-    n_busy = 0
     place = st.empty()
 
     def end_if_canceled() -> bool:
         place.empty()  # A closed tab or a click on the page raises an exception here.
         return False
 
+    results = _classify(images, bundle, end_if_canceled)
+    if not results:
+        return
+    if len(results) > 1:
+        _show_table([prediction for _, prediction in results])
+    n_pages = -(-len(results) // CARDS_PER_PAGE)
+    page = st.pagination(n_pages, key="page", persist_state="session") if n_pages > 1 else 1
+    first = (min(page, n_pages) - 1) * CARDS_PER_PAGE
+    shown = results[first : first + CARDS_PER_PAGE]
+    opacity = 0.0
+    if any(prediction.is_classified for _, prediction in shown):
+        opacity = _show_legend()
+    for image, prediction in shown:
+        with report_failure(image.name):
+            preview = load_preview(image, is_canceled=end_if_canceled)
+            show_prediction(image, prediction, preview, bundle, opacity)
+
+
+def _classify(
+    images: list[HeldImage], bundle: Bundle, is_canceled: Callable[[], bool]
+) -> list[tuple[HeldImage, Prediction]]:
+    """Return the prediction for each file, and show errors."""
+    results: dict[str, tuple[HeldImage, Prediction]] = {}
+    n_busy = 0
     has_progress = len(images) >= MIN_IMAGES_WITH_PROGRESS
     progress = st.progress(0.0, "Classifying images") if has_progress else None
     for n_done, image in enumerate(images, start=1):
@@ -66,10 +71,8 @@ def _classify(images: list[HeldImage], bundle: Bundle) -> list[tuple[HeldImage, 
             continue
         with report_failure(image.name):
             try:
-                results[image.sha256] = (
-                    image,
-                    analyze_image(image, bundle, is_canceled=end_if_canceled),
-                )
+                prediction = predict_image(image, bundle, is_canceled=is_canceled)
+                results[image.sha256] = image, prediction
             except BusyError:
                 n_busy += 1
         if progress:

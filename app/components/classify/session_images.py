@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.server.session_memory import register_holder
+
 MAX_SESSION_MB = 256
 MAX_TOTAL_MB = 768
 """Limit for all sessions together."""
@@ -77,7 +79,8 @@ class SessionImages:
         self._images: list[HeldImage] = []
         self._used = time.monotonic()
         self._in_uploader: set[str] = set()
-        _sessions.add(self)
+        with _lock:
+            _sessions.add(self)
 
     @property
     def uploader_key(self) -> str:
@@ -101,7 +104,9 @@ class SessionImages:
             self.n_uploaders += 1
         self.is_stale = False
         self._in_uploader = set()
-        for image in self._images:
+        with _lock:
+            images = list(self._images)
+        for image in images:
             image.release()
 
     def update(self, uploads: dict[str, Callable[[], HeldImage]]) -> bool:
@@ -139,12 +144,16 @@ class SessionImages:
             self._remove(lambda other: other is image)
         self.start_uploader()
 
+    def dismiss_losses(self) -> None:
+        """Forget which images were lost or evicted."""
+        self.evicted, self.n_lost = [], 0
+
     def clear(self) -> None:
         """Remove all images."""
         with _lock:
             self._remove(lambda _: True)
         self.start_uploader()
-        self.evicted, self.n_lost = [], 0
+        self.dismiss_losses()
 
     def _remove(self, condition: Callable[[HeldImage], bool]) -> None:
         for image in self._images:
@@ -161,6 +170,14 @@ class SessionImages:
 
 _sessions: weakref.WeakSet[SessionImages] = weakref.WeakSet()
 _lock = threading.Lock()
+
+
+def _list_contents() -> list[bytes]:
+    with _lock:
+        return [image.data for session in _sessions for image in session._images]
+
+
+register_holder(_list_contents)
 
 
 def _evict(session: SessionImages) -> None:

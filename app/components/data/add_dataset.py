@@ -8,6 +8,7 @@ from app.components.data.downloads import show_download_form
 from app.components.dataset_picker import ADDED_KEY
 from app.components.layout import show_error
 from app.components.paths import list_roots, parse_path
+from app.server.session_memory import is_upload_lost
 from bc_model.data import (
     IngestProgress,
     IngestResult,
@@ -27,6 +28,7 @@ SOURCES = {
 }
 N_ADDED_KEY = "datasets-added"
 """Session-state key for the number of added datasets; widgets with it in their key are reset."""
+_N_LOST_KEY = "zips-lost"
 MAX_UPLOAD_MB = 500
 MAX_SYNTHETIC = 2000
 _ACTIONS = {"uploading": "Storing the upload", "unpacking": "Unpacking"}
@@ -67,13 +69,20 @@ def _show_folder() -> None:
 
 
 def _show_upload() -> None:
+    n_lost = st.session_state.get(_N_LOST_KEY, 0)
+    key = _key(f"zip-{n_lost}")
     upload = st.file_uploader(
         "Zip file",
         type=["zip"],
-        key=_key("zip"),
+        key=key,
         max_upload_size=MAX_UPLOAD_MB,
         help="The BreakHis folder tree, or folders named benign and malignant.",
     )
+    if is_upload_lost(st.session_state.get(key)):
+        st.session_state[_N_LOST_KEY] = n_lost + 1  # An uploader with a new key is empty.
+        st.rerun()
+    if n_lost and not upload:
+        st.warning("The server no longer holds the zip file. Upload it again.")
     name = _name_field("zip", upload.name if upload else "")
     if st.button("Add", key="add-zip-button", type="primary", disabled=not upload) and upload:
         upload.seek(0)
@@ -147,4 +156,5 @@ def _add(name: str, work: Callable[[IngestProgress], IngestResult]) -> None:
     count = f" with {added.n_images:,} images" if added.n_images else ""
     st.session_state[ADDED_KEY] = (name, f"Dataset {name}{count} was added.")
     st.session_state[N_ADDED_KEY] = st.session_state.get(N_ADDED_KEY, 0) + 1
+    st.session_state.pop(_N_LOST_KEY, None)
     st.rerun()

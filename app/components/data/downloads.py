@@ -4,7 +4,7 @@ import contextlib
 
 import streamlit as st
 
-from app.components.action_log import log_action, show_confirmed_button
+from app.components.action_log import perform_logged, show_confirmed_button
 from app.components.dataset_picker import ADDED_KEY
 from app.components.layout import (
     escape_markdown,
@@ -13,7 +13,7 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
-from app.components.queue_limit import require_free_download
+from app.components.queue_limit import limit_downloads
 from bc_model.data import (
     OFFICIAL_URL,
     Download,
@@ -49,8 +49,8 @@ def show_download_form() -> None:
         disabled=not name,
     ):  # fmt: skip
         try:
-            require_free_download()
-            start_download(name, sha256=sha256)
+            with limit_downloads():
+                start_download(name, sha256=sha256)
         except (BcModelError, OSError) as error:
             show_error(error, title="Download not started")
             return
@@ -83,8 +83,8 @@ def _show_downloads(previously_running: tuple[str, ...]) -> None:
 
 
 def _resume(download: Download) -> None:
-    require_free_download()
-    start_download(download.name, url=download.url, sha256=download.sha256)
+    with limit_downloads():
+        start_download(download.name, url=download.url, sha256=download.sha256)
 
 
 def _show_download(download: Download) -> None:
@@ -109,7 +109,7 @@ def _show_download(download: Download) -> None:
                 "Delete download",
                 lambda: delete_download(name),
                 target=name,
-                key=f"delete:{name}",
+                key="delete-download",
             )
         return
     n_total = download.n_total_bytes
@@ -121,14 +121,10 @@ def _show_download(download: Download) -> None:
         f"{_PHASE_LABELS.get(download.phase, 'Working on')} {escape_markdown(name)}{size}",
     )
 
-    def cancel() -> None:
-        log_action("Cancel download", name)
-        cancel_download(name)
-
     show_action_button(
         "Cancel",
         "close",
-        cancel,
+        lambda: perform_logged("Cancel download", name, lambda: cancel_download(name)),
         key=f"cancel:{name}",
         help="Keeps the downloaded bytes.",
     )

@@ -9,7 +9,7 @@ from app.components.decoding import decode_dataset_image
 from app.components.layout import RESEARCH_USE, escape_markdown, show_error
 from app.components.metric_table import show_metrics, show_summary
 from app.components.model_picker import load_engine
-from app.components.paths import list_roots, parse_path
+from app.components.paths import list_roots, parse_path, require_links_inside
 from app.components.report_downloads import show_report_files
 from bc_model.data import Progress, list_image_files, load_dataset, parse_label_mapping
 from bc_model.errors import BcModelError, DataError
@@ -87,7 +87,9 @@ def _evaluate_folder(
         raise DataError("No dataset folder is given. Expected a folder of images. Enter its path.")
     root = parse_path(folder)
     labels = parse_label_mapping(mapping) if mapping else None
-    if (n := len(list_image_files(root))) > MAX_IMAGES:
+    files = list_image_files(root)
+    require_links_inside(root, files)
+    if (n := len(files)) > MAX_IMAGES:
         raise DataError(
             f"Too many images. Expected at most {MAX_IMAGES:,}, got {n:,} in {root}. Select a "
             "smaller folder, or evaluate this one outside the app."

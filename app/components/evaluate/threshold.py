@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from app.components.action_log import perform_logged
 from app.components.charts import chart_confusion, describe_confusion
 from app.components.layout import RESEARCH_USE, escape_markdown, make_fragment, show_error
 from app.components.metric_table import (
@@ -172,7 +173,12 @@ def _show_set_threshold(bundle: Bundle, choice: ThresholdChoice) -> None:
     if not is_submitted:
         return
     try:
-        set_threshold(bundle, choice.value, reason, threshold_choice=choice)
+        perform_logged(
+            "Set threshold",
+            bundle.label,
+            lambda: set_threshold(bundle, choice.value, reason, threshold_choice=choice),
+            value=f"{choice.value:.6g}",
+        )
         if (folder := find_evaluation_dir(bundle)) is not None:
             from bc_model.reporting import write_plots
 

@@ -16,7 +16,7 @@ from app.components.layout import (
 )
 from app.components.metric_table import METRIC_COLUMNS, make_frame, read_evaluation_stamp
 from app.components.queue_limit import limit_runs
-from app.components.train.run_monitor import STATE_LABELS, Color
+from app.components.run_widgets import STATE_LABELS, Color
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import EvaluationReport, majority_baseline
 from bc_model.experiments import (
@@ -116,7 +116,7 @@ def _show_buttons(experiment: Experiment, states: set[str]) -> None:
                 "Cancel all runs",
                 lambda: _cancel(experiment),
                 target=experiment.name,
-                key=f"cancel-{experiment.name}",
+                key="cancel-experiment",
                 icon="close",
             )
         else:
@@ -135,7 +135,7 @@ def _show_delete(name: str) -> None:
         "Delete experiment",
         delete,
         target=name,
-        key=f"delete-{name}",
+        key="delete-experiment",
     )
 
 

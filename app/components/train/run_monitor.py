@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -17,13 +16,13 @@ from app.components.layout import (
     show_error,
 )
 from app.components.queue_limit import limit_runs
+from app.components.run_widgets import STATE_LABELS, show_delete
 from bc_model.errors import BcModelError, RunError
 from bc_model.jobs import (
     ENDED_STATES,
     JobStatus,
     cancel_job,
     continue_job,
-    delete_job,
     pause_job,
     stop_job,
 )
@@ -36,20 +35,6 @@ from bc_model.training import (
 )
 from bc_model.utils import format_duration
 
-Color = Literal["gray", "blue", "orange", "green", "red"]
-STATE_LABELS: dict[str, tuple[str, Color, str]] = {
-    "queued": ("Queued", "gray", "schedule"),
-    "starting": ("Starting", "blue", "hourglass_top"),
-    "running": ("Running", "blue", "play_circle"),
-    "stopping": ("Stopping", "orange", "stop_circle"),
-    "pausing": ("Pausing", "orange", "pause_circle"),
-    "paused": ("Paused", "orange", "pause_circle"),
-    "canceling": ("Canceling", "orange", "cancel"),
-    "interrupted": ("Interrupted", "orange", "power_off"),
-    "done": ("Finished", "green", "check_circle"),
-    "canceled": ("Canceled", "gray", "cancel"),
-    "failed": ("Failed", "red", "error"),
-}
 PHASE_LABELS = {
     "head": "head training",
     "finetune": "fine-tuning",
@@ -160,7 +145,7 @@ def _show_buttons(run: Run, state: str, *, is_exporting: bool) -> None:
         if state in ("paused", "pausing"):
             show("Continue", "play_arrow", continue_job, "Continues with the next batch.")
         if is_running or state == "paused":
-            show("Stop run", "stop", stop_job, "Stops, and keeps the best model so far.")
+            _show_stop(run)
         if is_running or state in ("queued", "paused"):
             _show_cancel(run)
         if run.can_resume:
@@ -181,6 +166,19 @@ def _resume(run: Run, *, accept_changes: bool = False) -> None:
         resume_run(run, accept_changes=accept_changes)
 
 
+def _show_stop(run: Run) -> None:
+    show_confirmed_button(
+        "Stop training",
+        f"This ends the training of {escape_markdown(run.name)} with its best model so far. The "
+        "run cannot be resumed.",
+        "Stop run",
+        lambda: stop_job(run),
+        target=run.name,
+        key="stop-run",
+        icon="stop",
+    )
+
+
 def _show_cancel(run: Run) -> None:
     show_confirmed_button(
         "Cancel",
@@ -189,26 +187,8 @@ def _show_cancel(run: Run) -> None:
         "Cancel run",
         lambda: cancel_job(run),
         target=run.name,
-        key=f"cancel-{run.name}",
+        key="cancel-run",
         icon="close",
-    )
-
-
-def show_delete(run: Run) -> None:
-    """Show the button that deletes a run, after a confirmation."""
-
-    def delete() -> None:
-        delete_job(run)
-        shown = st.session_state.get("run", [])
-        st.session_state["run"] = [name for name in shown if name != run.name]
-
-    show_confirmed_button(
-        "Delete",
-        f"This deletes the model, metrics and log of {escape_markdown(run.name)} permanently.",
-        "Delete run",
-        delete,
-        target=run.name,
-        key=f"delete-{run.name}",
     )
 
 

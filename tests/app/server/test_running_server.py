@@ -82,6 +82,7 @@ def test_answers_have_security_headers(server: Address, path: str) -> None:
     policy = headers["content-security-policy"]
     assert "default-src 'self';" in policy
     assert "frame-ancestors 'none'" in policy
+    assert policy.endswith(f"connect-src 'self' ws://{server.host} wss://{server.host}")
     assert "'unsafe-inline'" not in policy.partition("style-src")[0]
     assert headers["x-frame-options"] == "DENY"
     assert headers["x-content-type-options"] == "nosniff"

@@ -12,10 +12,18 @@ from streamlit.runtime.caching.storage.dummy_cache_storage import (
 from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
+from streamlit.runtime.uploaded_file_manager import DeletedFile, UploadedFile, UploadedFileRec
 
+from app.components.classify.session_images import SessionImages, hold_image
+from app.server import session_memory
 from app.server.lifespan import TASKS
-from app.server.session_memory import expire_sessions, free_sessions
+from app.server.session_memory import (
+    count_held_bytes,
+    expire_sessions,
+    free_sessions,
+    is_upload_lost,
+    register_holder,
+)
 
 MB = 2**20
 
@@ -82,6 +90,41 @@ def test_uploaded_file_returns_its_content_without_a_copy():
     record = UploadedFileRec("file", "a.png", "image/png", bytes(1000))
 
     assert UploadedFile(record, Mock()).getvalue() is record.data
+
+
+def test_held_bytes_of_uploaders_and_sessions_count_once(monkeypatch):
+    manager = MemoryUploadedFileManager("/upload")
+    for session in ("a", "b"):
+        manager.add_file(session, UploadedFileRec("1", "x.png", "image/png", bytes(10)))
+    monkeypatch.setattr(session_memory.runtime, "exists", lambda: True)
+    monkeypatch.setattr(
+        session_memory.runtime, "get_instance", lambda: Mock(uploaded_file_mgr=manager)
+    )
+    monkeypatch.setattr(session_memory, "_holders", [])
+    assert count_held_bytes() == 20
+    shared = manager.file_storage["a"]["1"].data
+    register_holder(lambda: [shared, bytes(5)])
+    assert count_held_bytes() == 25
+    manager.remove_session_files("a")
+    manager.remove_session_files("b")
+    assert count_held_bytes() == 15
+
+
+def test_images_of_the_page_classify_are_counted():
+    image = hold_image("a.png", bytes(1000), "a")
+    session = SessionImages()
+    before = count_held_bytes()
+    session.update({"a": lambda: image})
+    session.start_uploader()  # Its copy in the uploader is freed.
+    assert count_held_bytes() == before + 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, False), ([], False), (DeletedFile("a"), True), ([Mock(), DeletedFile("a")], True)],
+)
+def test_lost_upload_is_found(value, expected):
+    assert is_upload_lost(value) is expected
 
 
 def test_server_frees_sessions_as_long_as_it_runs():

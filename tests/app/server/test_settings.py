@@ -1,11 +1,13 @@
 """Who can reach the server, and the consent that this needs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app.server import settings
-from app.server.settings import check_start, is_shared, list_hosts
+from app.server.settings import check_start, is_checked, is_shared, list_hosts
 
 LOCAL = {
     "browser.gatherUsageStats": False,
@@ -21,6 +23,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     values = dict(LOCAL)
     monkeypatch.setattr(settings.st, "get_option", values.__getitem__)
     monkeypatch.setattr(settings.config, "set_option", values.__setitem__)
+    monkeypatch.setattr(settings, "_is_checked", False)
     monkeypatch.delenv("BC_ALLOW_REMOTE", raising=False)
     return values
 
@@ -29,6 +32,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_local_server_starts_and_is_not_shared(options: dict[str, Any], address: str) -> None:
     options["server.address"] = address
     check_start()
+    assert is_checked()
     assert not is_shared()
     assert options["server.allowedHosts"] == ["localhost", "127.0.0.1", "::1"]
 
@@ -45,6 +49,7 @@ def test_open_server_needs_consent(
     options["server.address"] = address
     with pytest.raises(SystemExit, match=r"no user accounts.* BC_ALLOW_REMOTE=1"):
         check_start()
+    assert not is_checked()
     assert is_shared()
     monkeypatch.setenv("BC_ALLOW_REMOTE", "1")
     check_start()
@@ -68,7 +73,7 @@ def test_server_behind_a_proxy_is_shared(
 
 
 def test_list_hosts_normalizes_the_names(options: dict[str, Any]) -> None:
-    options["server.allowedHosts"] = [" App.Example.ORG. ", "", "localhost"]
+    options["server.allowedHosts"] = [" App.Example.ORG. ", "", "*.", "localhost"]
     assert list_hosts() == ["localhost", "127.0.0.1", "::1", "app.example.org"]
 
 
@@ -76,3 +81,13 @@ def test_server_without_its_configuration_does_not_start(options: dict[str, Any]
     options["browser.gatherUsageStats"] = True
     with pytest.raises(SystemExit, match=r"config\.toml was not found"):
         check_start()
+
+
+def test_pages_without_the_checks_of_the_server_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`streamlit run app/router.py` would start them for every host, without headers."""
+    monkeypatch.setattr(settings, "_is_checked", False)
+    app = AppTest.from_file(str(Path(settings.__file__).parents[1] / "router.py")).run()
+    assert "streamlit run app/main.py" in app.error[0].value
+    assert not app.title

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,18 @@ def test_link_folder_writes_json_description(registry: Path, images: Path) -> No
 def test_locate_image_returns_file_in_dataset(registry: Path, images: Path) -> None:
     dataset = link_folder(images, "mine", registry)
     assert locate_image(dataset, "a.png") == images.resolve() / "a.png"
+
+
+def test_locate_image_link_out_of_a_stored_copy_is_refused(registry: Path, images: Path) -> None:
+    dataset = link_folder(images, "mine", registry)
+    (images / "inner.png").symlink_to("a.png")
+    (images / "link.png").symlink_to(images.parent / "secret.png")
+    (images.parent / "secret.png").write_bytes(b"x")
+    assert locate_image(dataset, "link.png").name == "link.png"  # Folders of links are common.
+    stored = replace(dataset, kind="stored")
+    assert locate_image(stored, "inner.png").name == "inner.png"
+    with pytest.raises(DataError, match="does not contain the image"):
+        locate_image(stored, "link.png")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from functools import partial
 import streamlit as st
 from streamlit.typing import UploadedFile
 
+from app.components.action_log import show_confirmed_button
 from app.components.classify.image_input import close_linked_image
 from app.components.classify.session_images import HeldImage, SessionImages, hold_image
 from app.components.layout import escape_markdown
@@ -35,7 +36,7 @@ def select_uploads() -> list[HeldImage]:
         accept_multiple_files=True,
         key=session.uploader_key,
         max_upload_size=MAX_UPLOAD_MB,
-        help="H&E-stained fields as PNG, JPEG or TIFF. Images stay in memory and are not stored.",
+        help="PNG, JPEG or TIFF images, H&E-stained, 1,000 per minute at most. Not stored.",
     )
     if session.update({upload.file_id: partial(_hold, upload) for upload in uploads}):
         close_linked_image()
@@ -47,7 +48,9 @@ def select_uploads() -> list[HeldImage]:
     images = session.list_images()
     _write_address(session, len(images) or session.n_lost)
     if images:
-        _show_list(session, images)
+        with st.container(horizontal=True):
+            _show_list(session, images)
+            _show_remove_button(session, len(images))
     return images
 
 
@@ -69,9 +72,9 @@ def _hold(upload: UploadedFile) -> HeldImage:
 def _show_losses(session: SessionImages) -> None:
     if session.n_lost:
         st.warning(
-            f"The server no longer holds {format_count(session.n_lost, 'image')} of an earlier "
-            "session. Upload the images again.",
-            title="Images lost",
+            f"This tab no longer holds {format_count(session.n_lost, 'uploaded image')}. Upload "
+            "them again.",
+            title="Images not available",
         )
     if session.evicted:
         names = ", ".join(map(escape_markdown, session.evicted[:_LISTED]))
@@ -81,6 +84,11 @@ def _show_losses(session: SessionImages) -> None:
             f"{f' and {more:,} more' if more > 0 else ''}. Upload them again.",
             title="Images removed",
         )
+    if session.n_lost or session.evicted:
+        st.button(
+            "Dismiss", key="dismiss-losses", icon=":material/close:",
+            on_click=session.dismiss_losses,
+        )  # fmt: skip
 
 
 def _write_address(session: SessionImages, n_images: int) -> None:
@@ -109,9 +117,15 @@ def _show_list(session: SessionImages, images: list[HeldImage]) -> None:
                 on_click=session.remove,
                 args=(image,),
             )
-        st.button(
-            "Remove all images",
-            key="remove-images",
-            icon=":material/delete:",
-            on_click=session.clear,
-        )
+
+
+def _show_remove_button(session: SessionImages, n_images: int) -> None:
+    count = format_count(n_images, "image")
+    show_confirmed_button(
+        "Remove all",
+        f"This removes {count} and the predictions from this tab. Your files stay.",
+        "Remove all images",
+        session.clear,
+        target=count,
+        key="remove-images",
+    )

@@ -2,14 +2,15 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.server import uploads
-from app.server.uploads import UploadLimitMiddleware, read_memory_limit
+from app.server import upload_limits
+from app.server.upload_limits import UploadLimitMiddleware, read_memory_limit
 
 PATH = "/base/_stcore/upload_file/session-1/file-1"
 
@@ -71,7 +72,7 @@ def test_upload_above_the_memory_limit_is_refused() -> None:
 
 
 def test_held_uploads_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "held_bytes", lambda: 500)
+    monkeypatch.setattr(upload_limits, "count_held_bytes", lambda: 500)
     status, text = asyncio.run(Client().send(b"x" * 501))
     assert (status, "Try again later" in text) == (429, True)
     assert asyncio.run(Client().send(b"x" * 500)) == (204, "")
@@ -91,7 +92,7 @@ def test_uploads_at_the_same_time_count() -> None:
 
 def test_refused_upload_is_read_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise, a client that still sends receives a reset of the connection."""
-    monkeypatch.setattr(uploads, "held_bytes", lambda: 1000)
+    monkeypatch.setattr(upload_limits, "count_held_bytes", lambda: 1000)
     received: list[int] = []
 
     async def upload() -> int:
@@ -121,7 +122,7 @@ def test_upload_without_a_length_is_refused(length: str) -> None:
 
 def test_idle_upload_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would reserve memory for ever."""
-    monkeypatch.setattr(uploads, "IDLE_S", 0.01)
+    monkeypatch.setattr(upload_limits, "IDLE_S", 0.01)
     client = Client()
     assert asyncio.run(client.send(b"x", b"x", wait=asyncio.Event()))[0] == 408
     assert client.app.n_receiving_bytes == 0
@@ -130,10 +131,10 @@ def test_idle_upload_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_number_of_uploads_is_limited_by_session_and_in_total(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(uploads, "MAX_PER_SESSION", 3)
-    monkeypatch.setattr(uploads, "MAX_PER_SERVER", 5)
+    monkeypatch.setattr(upload_limits, "MAX_PER_SESSION", 3)
+    monkeypatch.setattr(upload_limits, "MAX_PER_SERVER", 5)
     now = 1000.0
-    monkeypatch.setattr(uploads.time, "monotonic", lambda: now)
+    monkeypatch.setattr(upload_limits.time, "monotonic", lambda: now)
 
     async def upload(client: Client, session: int) -> int:
         return (await client.send(b"x", path=PATH.replace("session-1", str(session))))[0]
@@ -141,37 +142,51 @@ def test_number_of_uploads_is_limited_by_session_and_in_total(
     client = Client()
     statuses = [asyncio.run(upload(client, session)) for session in (1, 1, 1, 1, 2, 2, 2, 3)]
     assert statuses == [204, 204, 204, 429, 204, 204, 429, 429]
-    now += uploads.PERIOD_S + 1
+    now += upload_limits.PERIOD_S + 1
     assert asyncio.run(upload(client, 1)) == 204
     assert list(client.app.times) == ["1"]
 
 
 def test_other_requests_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "held_bytes", lambda: 10_000)
+    monkeypatch.setattr(upload_limits, "count_held_bytes", lambda: 10_000)
     client = Client()
     assert asyncio.run(client.send(b"x", method="DELETE"))[0] == 204
     assert asyncio.run(client.send(b"x", path="/_stcore/health"))[0] == 204
 
 
-def test_held_bytes_counts_the_uploads_of_all_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-    from streamlit.runtime.uploaded_file_manager import UploadedFileRec
+def test_upload_at_a_slow_rate_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Single bytes within the idle time would reserve memory for ever."""
+    monkeypatch.setattr(upload_limits, "START_S", 0.0)
+    monkeypatch.setattr(upload_limits, "MIN_BYTES_PER_S", 1000)
+    client = Client()
+    assert asyncio.run(client.send(b"x", b"x", wait=asyncio.Event()))[0] == 408
+    assert client.app.n_receiving_bytes == 0
 
-    manager = MemoryUploadedFileManager("/upload")
-    for session in ("a", "b"):
-        manager.add_file(session, UploadedFileRec("1", "x.png", "image/png", b"x" * 10))
-    monkeypatch.setattr(uploads.runtime, "exists", lambda: True)
-    instance = type("Runtime", (), {"uploaded_file_mgr": manager})
-    monkeypatch.setattr(uploads.runtime, "get_instance", lambda: instance)
-    assert uploads.held_bytes() == 20
-    manager.remove_session_files("a")
-    manager.remove_session_files("b")
-    assert uploads.held_bytes() == 0
+
+def test_upload_of_an_unknown_session_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_limits.runtime, "exists", lambda: True)
+    instance = Mock()
+    instance.is_active_session = lambda session: session == "other"
+    monkeypatch.setattr(upload_limits.runtime, "get_instance", lambda: instance)
+    client = Client()
+    status, _ = asyncio.run(client.send(b"x", b"", wait=asyncio.Event()))  # It is not read.
+    assert (status, client.app.times) == (400, {})
+
+
+def test_closed_tabs_are_freed_before_an_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [600, 0]
+    monkeypatch.setattr(upload_limits, "count_held_bytes", lambda: held[0])
+    monkeypatch.setattr(upload_limits, "free_closed_sessions", lambda: held.pop(0))
+    client = Client()
+    assert asyncio.run(client.send(b"x" * 400))[0] == 204
+    assert held == [600, 0]
+    assert asyncio.run(client.send(b"x" * 401))[0] == 204
+    assert held == [0]
 
 
 def test_memory_limit_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BC_UPLOAD_MEMORY_MB", raising=False)
-    assert read_memory_limit() == 1_100_000_000
+    assert read_memory_limit() == 1_400_000_000
     monkeypatch.setenv("BC_UPLOAD_MEMORY_MB", "250")
     assert read_memory_limit() == 250_000_000
     for text in ("0", "-1", "many", ""):

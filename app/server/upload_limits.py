@@ -1,4 +1,4 @@
-"""Limits of uploads: their total memory, their number per time, and their idle time.
+"""Limits of uploads: their total memory, their number per time, and their duration.
 
 Streamlit holds each upload in memory until its widget or its session ends, and limits only the
 size of one file.
@@ -16,16 +16,19 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import runtime
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+
+from app.server.session_memory import count_held_bytes, free_closed_sessions
 
 MEMORY_VARIABLE = "BC_UPLOAD_MEMORY_MB"
-DEFAULT_MEMORY_MB = 1100
-"""Enough for one archive beside the uploads of closed tabs, see `session_memory`."""
-MAX_PER_SESSION, MAX_PER_SERVER = 300, 1500
-"""Number of uploads within `PERIOD_S`."""
+DEFAULT_MEMORY_MB = 1400
+"""Enough for one archive beside the images that all sessions may hold."""
+MAX_PER_SESSION, MAX_PER_SERVER = 1000, 3000
+"""Number of uploads within `PERIOD_S`. A session can hold about 600 images of BreakHis."""
 PERIOD_S = 60.0
 IDLE_S = 30.0
 """An upload without a new byte for this time is ended, because it reserves memory."""
+START_S, MIN_BYTES_PER_S = 60.0, 100_000
+"""An upload that takes longer than `START_S` and its size at this rate is ended as well."""
 MAX_DISCARDED_BYTES = 64_000_000
 """A refused upload up to this size is read, because a client that sends misses the answer."""
 
@@ -60,11 +63,14 @@ class UploadLimitMiddleware:
         refusal = None
         if not text.isdecimal():
             refusal = _refuse(411, "The upload has no length.")
+        elif runtime.exists() and not runtime.get_instance().is_active_session(route[1]):
+            await _refuse(400, "This tab is not connected.")(scope, receive, send)
+            return  # Its content is not read.
         elif not self._is_in_time(route[1]):
             refusal = _refuse(429, "Too many uploads within a minute. Try again in a minute.")
         elif n_bytes > self.memory_bytes:
             refusal = _refuse(413, self._describe_limit())
-        elif held_bytes() + self.n_receiving_bytes + n_bytes > self.memory_bytes:
+        elif not self._has_room(n_bytes):
             refusal = _refuse(429, f"{self._describe_limit()} Try again later.")
         if refusal is None:
             await self._receive(scope, receive, send, n_bytes)
@@ -75,10 +81,12 @@ class UploadLimitMiddleware:
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send, n_bytes: int) -> None:
         has_response = False
+        end_s = time.monotonic() + START_S + n_bytes / MIN_BYTES_PER_S
 
         async def receive_in_time() -> Message:
             try:
-                return await asyncio.wait_for(receive(), IDLE_S)
+                left_s = max(0.0, end_s - time.monotonic())
+                return await asyncio.wait_for(receive(), min(IDLE_S, left_s))
             except TimeoutError:
                 return {"type": "http.disconnect"}
 
@@ -110,6 +118,13 @@ class UploadLimitMiddleware:
         self.times.setdefault(session, deque()).append(now)
         return True
 
+    def _has_room(self, n_bytes: int) -> bool:
+        """Return whether an upload fits; if not, closed tabs lose their images first."""
+        max_held_bytes = self.memory_bytes - self.n_receiving_bytes - n_bytes
+        if count_held_bytes() > max_held_bytes:
+            free_closed_sessions()
+        return count_held_bytes() <= max_held_bytes
+
     def _describe_limit(self) -> str:
         return (
             f"All uploads together are limited to {self.memory_bytes / 1e6:,.0f} MB "
@@ -128,17 +143,8 @@ async def _discard_body(receive: Receive) -> None:
                 pass
 
 
-def held_bytes() -> int:
-    """Return the size of the uploads that Streamlit holds for all sessions."""
-    if not runtime.exists():
-        return 0
-    manager = runtime.get_instance().uploaded_file_mgr
-    assert isinstance(manager, MemoryUploadedFileManager)
-    return sum(entry.byte_length for entries in manager.get_stats().values() for entry in entries)
-
-
 def read_memory_limit() -> int:
-    """Return the limit of all uploads, bytes: BC_UPLOAD_MEMORY_MB, or 1,100 MB."""
+    """Return the limit of all uploads, bytes: BC_UPLOAD_MEMORY_MB, or 1,400 MB."""
     text = os.environ.get(MEMORY_VARIABLE, str(DEFAULT_MEMORY_MB))
     if not text.isdecimal() or int(text) < 1:
         raise SystemExit(
