@@ -4,7 +4,6 @@ BcModelError
 ├── DataError (ValueError)
 │   ├── FolderNotFoundError (FileNotFoundError)
 │   ├── ImageError
-│   │   └── DecoderError
 │   ├── ArchiveError
 │   ├── SplitError
 │   └── RecordError
@@ -55,10 +54,6 @@ class ImageError(DataError):
     def __init__(self, message: str, reason: str = "unreadable") -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class DecoderError(ImageError):
-    """The process that decodes an image ended, or waited too long; another attempt may succeed."""
 
 
 class ArchiveError(DataError):

@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.components.decoding import decode_dataset_image
 from app.components.paths import require_links_inside
 from bc_model.data import Dataset, cache_dir, fingerprint_folder, load_dataset, summarize_dataset
 
@@ -106,7 +107,9 @@ def load_folder(folder: Path) -> LoadedDataset:
 
 def _read(slot: _Slot, reading: Future[LoadedDataset], folder: Path, fingerprint: str) -> None:
     try:
-        dataset = load_dataset(folder, progress=slot.update, cache_dir=cache_dir())
+        dataset = load_dataset(
+            folder, progress=slot.update, cache_dir=cache_dir(), decode=decode_dataset_image
+        )
         reading.set_result(LoadedDataset(dataset, summarize_dataset(dataset), fingerprint))
     except BaseException as error:  # The sessions that wait show it.
         reading.set_exception(error)

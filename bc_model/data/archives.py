@@ -29,6 +29,8 @@ from bc_model.utils.disk import require_free_space
 from bc_model.utils.io import open_regular
 
 MAX_ENTRIES = 100_000
+MAX_HEADERS = 3 * MAX_ENTRIES
+"""Limit for tar archives, in which further headers contain long names and times of files."""
 MAX_DIRECTORY_MB = 16
 """Limit of the directory of a zip archive, which is read at once."""
 MAX_TOTAL_GB = 20
@@ -85,12 +87,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive; sizes in bytes, and `unpacked_size` is None if it is not declared."""
+    """An open archive; sizes in bytes, and `unpacked_size` is None if it is not declared.
+
+    `entries` iterates over the files, with None for each header that is no file, so that a caller
+    can stop between headers.
+    """
 
     name: str
     size: int
     unpacked_size: int | None
-    entries: Iterator[Entry]
+    entries: Iterator[Entry | None]
     count_read: Callable[[], int]
 
 
@@ -152,6 +158,10 @@ def unpack(
     unpacked = Unpacked([], [])
     total = 0
     for entry in archive.entries:
+        if progress:
+            progress(archive.count_read(), archive.size)
+        if entry is None:
+            continue
         registered.add(entry.path)
         reason = _find_skip_reason(entry.path, entry.size)
         if not reason:
@@ -164,8 +174,8 @@ def unpack(
             unpacked.skipped.append((str(entry.path), reason))
         else:
             unpacked.images.append(str(entry.path))
-        if progress:
-            progress(archive.count_read(), archive.size)
+    if progress:
+        progress(archive.count_read(), archive.size)
     if not unpacked.images:
         n_nested = sum(reason == "nested archive" for _, reason in unpacked.skipped)
         hint = f" Unpack the nested archives ({n_nested}) first." if n_nested else ""
@@ -372,11 +382,14 @@ def _require_separate(name: str, infos: list[zipfile.ZipInfo]) -> None:
 def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
     stream = _GzipStream(raw, name)
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[Entry | None]:
         with _damage_as_archive_error(name):
             extended: dict[str, str] = {}
-            n_entries = 0
+            n_headers = n_entries = 0
             while (block := stream.read_exactly(_BLOCK)).strip(b"\0"):
+                n_headers += 1
+                if n_headers > MAX_HEADERS:
+                    raise _too_many_files(name)
                 info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
                 file_size = int(extended.get("size", info.size))
                 if file_size < 0:
@@ -384,6 +397,7 @@ def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
                 end = stream.position + file_size + -file_size % _BLOCK
                 if info.type in _EXTENDED_TYPES:
                     extended |= _read_extended(stream, info)
+                    yield None
                 else:
                     n_entries += 1
                     if n_entries > MAX_ENTRIES:
@@ -395,6 +409,8 @@ def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
                         yield Entry(PurePosixPath(path), file_size, chunks)
                     elif info.type != tarfile.DIRTYPE:
                         raise _not_a_plain_file(name, path)
+                    else:
+                        yield None
                     extended = {}
                 stream.skip_to(end)
             # The checksum comes at the end.

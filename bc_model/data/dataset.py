@@ -14,7 +14,7 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from bc_model.data.hashing import FingerprintCache, format_path, read_fingerprint
-from bc_model.data.images import list_image_files
+from bc_model.data.images import Decode, decode_image, list_image_files
 from bc_model.data.registry import find_images_dir
 from bc_model.errors import ConfigError, DataError, ImageError
 from bc_model.utils.processor import usable_cores
@@ -62,6 +62,7 @@ def load_dataset(
     case_above: bool = False,
     progress: Progress | None = None,
     cache_dir: Path | None = None,
+    decode: Decode = decode_image,
 ) -> Dataset:
     """Read, decode and hash every image of a dataset.
 
@@ -79,6 +80,9 @@ def load_dataset(
         reading; finished files stay in the cache.
     cache_dir : Path, optional
         Folder with the fingerprints of files that were read before.
+    decode : callable, default=decode_image
+        Returns the pixels for the content and the name of a file, such as `DecodePool.decode`. It
+        is called by several threads.
 
     Returns
     -------
@@ -113,7 +117,7 @@ def load_dataset(
                 row |= _describe_class(labels[path.parent.name], case)
             else:
                 row |= _describe(path, root, is_official=is_official)
-            return row | read_fingerprint(path, root, cache)._asdict(), None
+            return row | read_fingerprint(path, root, cache, decode=decode)._asdict(), None
         except ImageError as error:
             return row, error
 

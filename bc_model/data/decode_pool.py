@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self, cast
@@ -24,9 +23,9 @@ import numpy as np
 
 from bc_model.data.decode_worker import LENGTH, write_message
 from bc_model.data.image_headers import MAX_PIXELS, is_large, require_file_size
-from bc_model.errors import BusyError, CanceledError, DecoderError, ImageError
+from bc_model.errors import BcModelError, BusyError, CanceledError, ImageError
 from bc_model.utils.io import project_dir
-from bc_model.utils.processor import usable_cores
+from bc_model.utils.processor import usable_cores, usable_memory_mb
 
 MAX_WAITING = 64
 """As many as wait for the engine. A small image takes some hundredths of a second."""
@@ -37,8 +36,13 @@ WORKER_MB = 700
 LARGE_NICENESS = 5
 """Processes for large images get about a third of a core that others need as well."""
 
-_ELAPSED_RATIO = 8 if os.name == "posix" else 1
+_LIMITS_CPU = os.name == "posix"
+_ELAPSED_RATIO = 8 if _LIMITS_CPU else 1
 """Limit of the elapsed time, as a multiple of the CPU time: other processes may need the cores."""
+_KILLED = {-9, -15, 1}
+"""Exit statuses that the image did not cause: SIGKILL, as without memory, SIGTERM, and a process
+that could not start. Windows ends processes with the status 1."""
+_MAX_HEADER_BYTES = 2**16
 _POLL_S = 0.1
 _PIPE_BYTES = 2**20
 _SET_PIPE_SIZE = 1031
@@ -63,6 +67,11 @@ class DecodePool:
     time_limit_s : float
         CPU time for one image.
 
+    Attributes
+    ----------
+    n_workers : int
+        Largest number of processes for images up to `LARGE_PIXELS`.
+
     Examples
     --------
     >>> from bc_model.data import example_png
@@ -78,10 +87,10 @@ class DecodePool:
         max_waiting: int = MAX_WAITING,
         time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
-        n_small = n_workers or usable_cores()
-        n_large = max(1, min(n_small // 2, _memory_mb() // 4 // WORKER_MB))
+        self.n_workers = n_workers or usable_cores()
+        n_large = max(1, min(self.n_workers // 2, usable_memory_mb() // 4 // WORKER_MB))
         self._time_limit_s = time_limit_s
-        self._small = _Queue(n_small, max_waiting)
+        self._small = _Queue(self.n_workers, max_waiting)
         self._large = _Queue(n_large, max_waiting, LARGE_NICENESS)
 
     def decode(
@@ -109,7 +118,7 @@ class DecodePool:
         ImageError
             The image cannot be decoded, or exceeds a limit.
         BusyError
-            Too many images are waiting.
+            Too many images are waiting, or the machine is too busy to decode this one.
         CanceledError
             `is_canceled` returned true.
         """
@@ -186,6 +195,8 @@ class _Queue:
         finally:
             if worker.is_alive:
                 self._idle.put(worker)
+            else:
+                worker.end()
 
     def _take_worker(self) -> "_Worker":
         with suppress(Empty):
@@ -215,7 +226,7 @@ class _Request:
         self._is_canceled = False
 
     def run(self, worker: "_Worker") -> np.ndarray:
-        """Return the pixels, or raise `ImageError`; called by a thread of the pool."""
+        """Return the pixels, or raise `ImageError` or `BusyError`; called by a pool thread."""
         with self._lock:
             if self._is_canceled:
                 raise CanceledError(self._name)
@@ -225,9 +236,10 @@ class _Request:
             return worker.decode(self._data, self._name, self._time_limit_s)
         except ImageError:
             raise
-        except (OSError, EOFError, LookupError, ValueError) as error:
-            has_used_its_time = worker.end()
-            raise self._refusal(has_used_its_time) from error
+        except BaseException as error:
+            # The process ends after every other error, because the rest of its answer would become
+            # the answer for the next image.
+            raise self._describe_failure(error, worker.end()) from error
         finally:
             with self._lock:
                 self._worker = None
@@ -245,13 +257,22 @@ class _Request:
             if self._worker and time.monotonic() > self._deadline_s:
                 self._worker.kill()
 
-    def _refusal(self, has_used_its_time: bool) -> ImageError:
+    def _describe_failure(self, error: BaseException, status: int) -> BcModelError:
+        """Return the error for an exit status of the process: of the image, or of the machine."""
+        is_late = time.monotonic() > self._deadline_s
         remedy = "Open it in an image editor and save it as PNG."
-        if has_used_its_time or time.monotonic() > self._deadline_s:
-            kind = ImageError if has_used_its_time else DecoderError
+        if status == -getattr(signal, "SIGPROF", 0) or (is_late and not _LIMITS_CPU):
             limit = f"Expected at most {self._time_limit_s:g} s"
-            return kind(f"{self._name} takes too long to decode. {limit}. {remedy}", "too slow")
-        return DecoderError(f"{self._name} cannot be decoded: its decoder failed. {remedy}")
+            return ImageError(
+                f"{self._name} takes too long to decode. {limit}. {remedy}", "too slow"
+            )
+        is_killed = isinstance(error, (OSError, EOFError)) and status in _KILLED
+        if is_late or is_killed or isinstance(error, MemoryError):
+            return BusyError(
+                f"{self._name} could not be read in time, because the machine is busy. Try again "
+                "in a moment."
+            )
+        return ImageError(f"{self._name} cannot be decoded: its decoder failed. {remedy}")
 
 
 class _Worker:
@@ -279,16 +300,21 @@ class _Worker:
         return not self._is_ended and self._process.poll() is None
 
     def decode(self, data: bytes, name: str, cpu_s: float) -> np.ndarray:
-        """Return the pixels; OSError, EOFError or ValueError if the process does not answer."""
+        """Return the pixels, or raise `ImageError`.
+
+        After any other error, the process must end: a codec that was taken over may answer
+        anything.
+        """
         write_message(self._requests, {"name": name, "n_bytes": len(data), "cpu_s": cpu_s})
         content = memoryview(data)
         while content:
             content = content[self._requests.write(content) :]
         (length,) = LENGTH.unpack(self._read(bytearray(LENGTH.size)))
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError(f"Invalid length {length}.")
         answer: dict[str, Any] = json.loads(self._read(bytearray(length)))
         if "message" in answer:
-            raise ImageError(answer["message"], answer["reason"])
-        # A codec that was taken over may answer anything.
+            raise ImageError(str(answer["message"]), str(answer["reason"]))
         width, height = int(answer["width_px"]), int(answer["height_px"])
         if min(width, height) < 1 or width * height > MAX_PIXELS:
             raise ValueError(f"Invalid size {width} x {height}.")
@@ -297,17 +323,18 @@ class _Worker:
         return rgb
 
     def kill(self) -> None:
-        """End the process at once, from any thread."""
+        """End the process at once, from any thread; it decodes no other image."""
+        self._is_ended = True
         self._process.kill()
 
-    def end(self) -> bool:
-        """End the process and return whether it had used up its CPU time."""
+    def end(self) -> int:
+        """End the process, if it still runs, and return its exit status."""
         self._is_ended = True
         with suppress(OSError):
             self._requests.close()
         self._process.kill()
         self._answers.close()
-        return self._process.wait() == -getattr(signal, "SIGPROF", 0)
+        return self._process.wait()
 
     def _read(self, buffer: Any) -> Any:
         """Fill a buffer and return it."""
@@ -318,13 +345,3 @@ class _Worker:
                 raise EOFError("The process has ended.")
             rest = rest[count:]
         return buffer
-
-
-def _memory_mb() -> int:
-    """Return the memory of the machine or of its control group; 0 if it is unknown."""
-    sizes = []
-    with suppress(AttributeError, ValueError, OSError):  # Not on Windows.
-        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    with suppress(ValueError, OSError):  # The limit may be "max".
-        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return min(sizes, default=0) // 2**20

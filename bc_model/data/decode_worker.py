@@ -3,8 +3,9 @@
 The argument is the niceness of the process.
 A request is a JSON header ``{"name", "n_bytes", "cpu_s"}`` and the content of a file. The answer is
 ``{"width_px", "height_px"}`` and the RGB values, or ``{"message", "reason"}``. JSON is preceded by
-its length. CPU time and memory are limited for each image by the operating system, which also ends
-code inside a codec.
+its length. An unexpected error ends the process, so that the parent never takes another answer for
+the rest of the pixels. CPU time and memory are limited for each image by the operating system,
+which also ends code inside a codec.
 """
 
 import io
@@ -26,6 +27,9 @@ from bc_model.errors import ImageError
 
 SPARE_BYTES = 64 * 2**20
 """Memory for one image besides its content, its pixels and the buffers that its header declares."""
+
+_FAILED_STATUS = 70
+"""Exit status after an unexpected error while an image is decoded."""
 
 LENGTH = struct.Struct(">I")
 
@@ -50,11 +54,8 @@ def main() -> None:
         _limit_cpu(request["cpu_s"])
         try:
             _answer(answers, data, request["name"])
-        except ImageError as error:
-            write_message(answers, {"message": str(error), "reason": error.reason})
-        except MemoryError:
-            message = f"{request['name']} needs too much memory. Save a smaller field of view."
-            write_message(answers, {"message": message, "reason": "too large"})
+        except Exception:
+            os._exit(_FAILED_STATUS)
         answers.flush()
         del data
         _limit_cpu(0.0)
@@ -62,9 +63,17 @@ def main() -> None:
 
 
 def _answer(answers: BinaryIO, data: bytes, name: str) -> None:
-    header = read_header(data, name)
-    _limit_memory(_needed_bytes(header))
-    decoder = ImageDecoder(header, name)
+    try:
+        header = read_header(data, name)
+        _limit_memory(_needed_bytes(header))
+        decoder = ImageDecoder(header, name)
+    except ImageError as error:
+        write_message(answers, {"message": str(error), "reason": error.reason})
+        return
+    except MemoryError:
+        message = f"{name} needs too much memory. Save a smaller field of view."
+        write_message(answers, {"message": message, "reason": "too large"})
+        return
     write_message(answers, {"width_px": decoder.width_px, "height_px": decoder.height_px})
     for strip in decoder.strips():
         answers.write(strip)
@@ -90,6 +99,8 @@ def _limit_memory(n_bytes: int | None) -> None:
         n_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         soft = hard if n_bytes is None else n_pages * resource.getpagesize() + n_bytes
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

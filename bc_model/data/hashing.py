@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from PIL import features
 
-from bc_model.data.images import read_image
+from bc_model.data.images import Decode, read_image
 from bc_model.errors import ImageError
 from bc_model.utils.io import read_bytes, write_text_atomic
 from bc_model.utils.serialization import parse_json
@@ -137,7 +137,9 @@ def format_path(path: Path) -> str:
     return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def read_fingerprint(path: Path, root: Path, cache: FingerprintCache | None) -> Fingerprint:
+def read_fingerprint(
+    path: Path, root: Path, cache: FingerprintCache | None, *, decode: Decode
+) -> Fingerprint:
     """Return the fingerprint of an image file, from the cache if possible."""
     name = path.relative_to(root).as_posix()
     if (printable := format_path(path.relative_to(root))) != name:
@@ -148,7 +150,7 @@ def read_fingerprint(path: Path, root: Path, cache: FingerprintCache | None) -> 
         stat = None  # `read_image` raises the error.
     if cache and stat and (fingerprint := cache.get(name, stat)):
         return fingerprint
-    rgb = read_image(path)
+    rgb = read_image(path, decode=decode)
     fingerprint = Fingerprint(pixel_sha256(rgb), rgb.shape[1], rgb.shape[0], dhash(rgb))
     if cache and stat:
         cache.put(name, stat, fingerprint)

@@ -16,14 +16,16 @@ Software writes 72, 96 or 300 dots per inch by default, which are 353, 265 and 8
 """
 
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 270, 282, 283, 296
-_MAX_DESCRIPTION_BYTES = 2**20
+_MAX_DESCRIPTION_BYTES = 2**16
+"""Only the beginning is read. Descriptions of slide scanners have some kilobytes."""
 _MAX_PNG_CHUNKS = 1000
 _UM_PER_UNIT = {1: None, 2: 25_400.0, 3: 10_000.0}
 """Of the TIFF resolution: none, inch and centimeter."""
 _UM_PER_OME_UNIT = {"nm": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "mm": 1e3, "cm": 1e4}
-_NUMBER = r"([0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?)"
-_APERIO_MPP = re.compile(rf"\bMPP\s*=\s*{_NUMBER}")
-_IMAGEJ_UNIT = re.compile(r"^unit=(?:micron|um|\u00b5m|\\u00B5m)\s*$", re.MULTILINE)
+# Every repetition is bounded, because the time of nested ones is quadratic.
+_NUMBER = r"([0-9]{1,9}(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?)"
+_APERIO_MPP = re.compile(rf"\bMPP\s{{0,9}}=\s{{0,9}}{_NUMBER}")
+_IMAGEJ_UNIT = re.compile(r"^unit=(?:micron|um|\u00b5m|\\u00B5m)[ \t\r]{0,9}$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

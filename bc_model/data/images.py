@@ -7,7 +7,7 @@ frames to the field of view, resize. The model itself contains the backbone's no
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from bc_model.data.breakhis import CLASSES, IMAGE_SUFFIXES
 from bc_model.data.image_decoder import open_decoder
 from bc_model.data.image_headers import MAX_FILE_MB, require_file_size
 from bc_model.errors import DataError, FolderNotFoundError, ImageError
-from bc_model.utils.io import open_regular, read_bytes, write_bytes_atomic
+from bc_model.utils.io import open_regular, read_bytes, read_stream, write_bytes_atomic
 
 FRAME_PX = (700, 460)
 """Width and height of an official BreakHis frame."""
@@ -27,38 +27,14 @@ FIELD_PX = (700, 456)
 """Field of view in every official frame: frames 456 px high come from few malignant slides."""
 FIELD_RATIO = FIELD_PX[0] / FIELD_PX[1]
 
+Decode = Callable[[bytes, str], np.ndarray]
+"""Returns the pixels for the content and the name of an image file."""
+
 _HEATMAP_NAME = re.compile(rf"-(?=[0-9]*[a-f])[0-9a-f]{{8}}-({'|'.join(CLASSES)})\.png$")
 """End of the name of a heatmap file. Eight decimal digits alone may be a date."""
 _HEATMAP_ENDINGS = tuple(f"-{name}.png" for name in CLASSES)
 _SYSTEM_FOLDERS = {"System Volume Information", "$RECYCLE.BIN", "lost+found"}
 _JPEG_QUALITY = 85
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Return the pixels of an image file.
-
-    Parameters
-    ----------
-    path : str or Path
-        PNG, JPEG or TIFF file with one frame and 8 bits per channel.
-
-    Returns
-    -------
-    ndarray of shape (height, width, 3), uint8
-        Image in RGB; see `decode_image`.
-
-    Raises
-    ------
-    ImageError
-        The file cannot be read or decoded.
-
-    Examples
-    --------
-    >>> read_image("field.png").shape  # doctest: +SKIP
-    (460, 700, 3)
-    """
-    path = Path(path)
-    return decode_image(read_image_bytes(path), path.name)
 
 
 def read_image_bytes(path: Path) -> bytes:
@@ -72,7 +48,7 @@ def read_image_bytes(path: Path) -> bytes:
     try:
         with open_regular(path) as stream:
             require_file_size(os.fstat(stream.fileno()).st_size, path.name)
-            return stream.read(MAX_FILE_MB * 2**20 + 1)
+            return read_stream(stream, MAX_FILE_MB * 2**20)
     except FileNotFoundError as error:
         raise ImageError(f"There is no image {path}. Check the path.") from error
     except OSError as error:
@@ -118,6 +94,35 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         values[position : position + len(strip)] = np.frombuffer(strip, np.uint8)
         position += len(strip)
     return rgb
+
+
+def read_image(path: str | Path, *, decode: Decode = decode_image) -> np.ndarray:
+    """Return the pixels of an image file.
+
+    Parameters
+    ----------
+    path : str or Path
+        PNG, JPEG or TIFF file with one frame and 8 bits per channel.
+    decode : callable, default=decode_image
+        Returns the pixels for the content and the name of the file, such as `DecodePool.decode`.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        Image in RGB; see `decode_image`.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read or decoded.
+
+    Examples
+    --------
+    >>> read_image("field.png").shape  # doctest: +SKIP
+    (460, 700, 3)
+    """
+    path = Path(path)
+    return decode(read_image_bytes(path), path.name)
 
 
 def preprocess_image(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
@@ -220,12 +225,18 @@ def list_image_files(root: Path) -> list[Path]:
 
 
 def make_thumbnail(
-    path: Path, sha256: str, *, side_px: int = 192, cache_dir: Path | None = None
+    path: Path,
+    sha256: str,
+    *,
+    side_px: int = 192,
+    cache_dir: Path | None = None,
+    decode: Decode = decode_image,
 ) -> bytes:
     """Return a thumbnail of an image as JPEG, without upsampling.
 
     `side_px` is the largest width and height, 16 to 1024. `sha256`, the hash of the pixels, is the
-    key in the optional cache. Raises `ImageError` if the image cannot be read.
+    key in the optional cache. `decode` is that of `read_image`. Raises `ImageError` if the image
+    cannot be read.
     """
     if not re.fullmatch("[0-9a-f]{64}", sha256) or not 16 <= side_px <= 1024:
         raise ValueError(f"Invalid thumbnail: sha256={sha256!r}, side_px={side_px}.")
@@ -233,7 +244,7 @@ def make_thumbnail(
     if cached := cache_dir / name if cache_dir else None:
         with suppress(OSError):  # It is not cached.
             return read_bytes(cached)
-    image = Image.fromarray(read_image(path))
+    image = Image.fromarray(read_image(path, decode=decode))
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_JPEG_QUALITY)

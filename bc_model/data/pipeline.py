@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.images import preprocess_image, read_image
+from bc_model.data.images import Decode, decode_image, preprocess_image, read_image
 from bc_model.utils.processor import require_tensorflow, usable_cores
 
 if TYPE_CHECKING:
@@ -34,16 +34,21 @@ def load_pixels(
     image_size: tuple[int, int],
     *,
     progress: Callable[[int, int], None] | None = None,
+    decode: Decode = decode_image,
 ) -> np.ndarray:
     """Return the preprocessed images of a dataset, of shape (n, *image_size, 3), uint8.
 
     `paths` are relative to `root`, and `image_size` is the height and width of the model input, px.
-    `progress` is called with the number of finished images and of all images.
+    `progress` is called with the number of finished images and of all images. `decode` is that of
+    `read_image`.
     """
+
+    def read(path: str) -> np.ndarray:
+        return preprocess_image(read_image(root / path, decode=decode), image_size)
+
     pixels = np.empty((len(paths), *image_size, 3), np.uint8)
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-        images = pool.map(lambda path: preprocess_image(read_image(root / path), image_size), paths)
-        for i, image in enumerate(images):
+        for i, image in enumerate(pool.map(read, paths)):
             pixels[i] = image
             if progress:
                 progress(i + 1, len(paths))

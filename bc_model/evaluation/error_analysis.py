@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.data.breakhis import CLASSES
+from bc_model.data.images import Decode, decode_image
 from bc_model.errors import SplitError
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import log_losses
@@ -149,6 +150,7 @@ def compute_training_features(
     directory: Path,
     *,
     progress: Progress | None = None,
+    decode: Decode = decode_image,
 ) -> FeatureTable:
     """Return the features of the training images, from the file of the run if it is valid.
 
@@ -162,6 +164,8 @@ def compute_training_features(
         Split that the model was trained with.
     progress : callable, optional
         Called with the numbers of predicted images and of all images.
+    decode : callable, default=decode_image
+        Returns the pixels for the content and the name of a file, such as `DecodePool.decode`.
 
     Raises
     ------
@@ -172,7 +176,9 @@ def compute_training_features(
     path = Path(directory) / TRAINING_FEATURES_FILE
     features = FeatureTable.load(path, key)
     if features is None:
-        predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
+        predicted = predict_files(
+            engine, root, list(rows["path"]), progress=progress, decode=decode
+        )
         features = FeatureTable.of(rows, predicted)
         features.save(path, key)
     return features
@@ -193,6 +199,7 @@ def find_neighbors(
     table: FeatureTable,
     *,
     count: int = 3,
+    decode: Decode = decode_image,
 ) -> dict[str, tuple[Neighbor, ...]]:
     """Return the nearest training images of gallery images.
 
@@ -206,6 +213,8 @@ def find_neighbors(
         Directory of the dataset.
     count : int, default=3
         Maximum number of neighbors of each image, from as many cases.
+    decode : callable, default=decode_image
+        Returns the pixels for the content and the name of a file, such as `DecodePool.decode`.
 
     Returns
     -------
@@ -215,7 +224,7 @@ def find_neighbors(
     if not images:
         return {}
     paths = [image.path for image in images]
-    features = predict_files(engine, root, paths).features
+    features = predict_files(engine, root, paths, decode=decode).features
     cases = np.array([image.case for image in images])
     neighbors = find_nearest(features, cases, np.array(paths), table, count=count)
     return dict(zip(paths, neighbors, strict=True))

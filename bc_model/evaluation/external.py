@@ -9,6 +9,7 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, check_excluded
+from bc_model.data.images import Decode, decode_image
 from bc_model.evaluation.calibration import VALIDATION_FEATURES_FILE
 from bc_model.evaluation.checks import FEW_CASES
 from bc_model.evaluation.domain_shift import measure_domain_shift
@@ -31,6 +32,7 @@ def evaluate_external(
     *,
     mapping: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    decode: Decode = decode_image,
 ) -> EvaluationReport:
     """Evaluate a classifier on a dataset that was not used for its training.
 
@@ -44,6 +46,8 @@ def evaluate_external(
         Manual label mapping of the dataset, from labels to classes. The report mentions it.
     progress : callable, optional
         Function that is called with the number of predicted images and of all images.
+    decode : callable, default=decode_image
+        Returns the pixels for the content and the name of a file, such as `DecodePool.decode`.
 
     Returns
     -------
@@ -64,7 +68,9 @@ def evaluate_external(
     engine, images = inner_engine(classifier), dataset.images
     bundle = engine.bundle
     seen = find_seen_images(bundle, images)
-    predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
+    predicted = predict_files(
+        engine, dataset.root, list(images["path"]), progress=progress, decode=decode
+    )
     directory = find_evaluation_dir(bundle)
     reference = None
     if directory is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bc_model.data.images import Decode, decode_image
 from bc_model.data.pipeline import load_pixels
 from bc_model.data.stain import are_gray, stain_statistics
 from bc_model.errors import EngineBusyError
@@ -146,7 +147,12 @@ class ModelOutputs:
 
 
 def predict_files(
-    engine: Engine, root: Path, paths: list[str], *, progress: Progress | None = None
+    engine: Engine,
+    root: Path,
+    paths: list[str],
+    *,
+    progress: Progress | None = None,
+    decode: Decode = decode_image,
 ) -> ModelOutputs:
     """Compute the outputs of a model for image files, batch by batch.
 
@@ -159,6 +165,8 @@ def predict_files(
         At least one path, relative to `root`.
     progress : callable, optional
         Called with the number of processed images and the number of all images.
+    decode : callable, default=decode_image
+        Returns the pixels for the content and the name of a file, such as `DecodePool.decode`.
 
     Raises
     ------
@@ -167,7 +175,10 @@ def predict_files(
     """
     starts = range(0, len(paths), FILE_BATCH)
     size = engine.bundle.image_size
-    batches = (load_pixels(root, paths[start : start + FILE_BATCH], size) for start in starts)
+    batches = (
+        load_pixels(root, paths[start : start + FILE_BATCH], size, decode=decode)
+        for start in starts
+    )
     return _predict_batches(engine, batches, len(paths), progress)
 
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypedDict
 import pandas as pd
 
 from bc_model.data.hashing import pixel_sha256
-from bc_model.data.images import decode_image, read_image_bytes
+from bc_model.data.images import Decode, decode_image, read_image_bytes
 from bc_model.data.registry import find_images_dir
 from bc_model.data.splits import read_split
 from bc_model.errors import DataError, RecordError, RunChangedError, RunError
@@ -319,8 +319,10 @@ class RunImages:
             )
         return rows.iloc[0]
 
-    def read(self, sha256: str) -> tuple[str, bytes]:
+    def read(self, sha256: str, *, decode: Decode = decode_image) -> tuple[str, bytes]:
         """Return the path of an image in the dataset and the content of its file.
+
+        `decode` is that of `read_image`; the pixels are compared with the hash.
 
         Raises
         ------
@@ -338,7 +340,7 @@ class RunImages:
                 f"{self.root}. The image is not opened."
             )
         data = read_image_bytes(file)
-        if pixel_sha256(decode_image(data, path)) != sha256:
+        if pixel_sha256(decode(data, path)) != sha256:
             raise DataError(
                 f"The image {path} in {self.root} has changed since run '{self.run_name}' was "
                 "trained. Restore the image, or start a new run."

@@ -37,6 +37,7 @@ _REASONS = {
 
 DELETED_PREFIX = ".deleted-"
 
+_CHUNK_BYTES = 2**16
 MAX_TEXT_BYTES = 16 * 2**20
 """Default limit of a text file, such as a model card, a status or a fold file."""
 
@@ -77,11 +78,28 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
         As `open_regular`, or if the file has more than `max_bytes` bytes (EFBIG).
     """
     with open_regular(path) as stream:
-        # A file may grow after its size was read, and files below /proc have the size 0.
-        content = stream.read(max_bytes + 1)
+        content = read_stream(stream, max_bytes)
     if len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"Larger than {max_bytes / 2**20:.3g} MB", str(path))
     return content
+
+
+def read_stream(stream: io.BufferedReader, max_bytes: int) -> bytes:
+    """Return the content of an open file, of which at most ``max_bytes + 1`` bytes are read.
+
+    Memory is allocated for the size of the file, not for the limit.
+    """
+    n_expected = min(os.fstat(stream.fileno()).st_size, max_bytes) + 1
+    content = stream.read(n_expected)
+    if len(content) < n_expected:
+        return content
+    # The file has grown since its size was read, or is below /proc and has the size 0.
+    parts = [content]
+    n_left = max_bytes + 1 - n_expected
+    while n_left and (part := stream.read(min(_CHUNK_BYTES, n_left))):
+        parts.append(part)
+        n_left -= len(part)
+    return b"".join(parts)
 
 
 def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> str:

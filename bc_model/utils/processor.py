@@ -1,9 +1,10 @@
-"""The processor of this machine: the cores that this process may use, and its instructions."""
+"""The machine: the cores and memory that this process may use, and the instructions."""
 
 import math
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from bc_model.errors import ProcessorError
@@ -13,6 +14,7 @@ _X86 = {"x86_64", "amd64", "i386", "i686"}
 _REQUIRED = "AVX"
 """The wheels of TensorFlow for x86 processors contain these instructions everywhere."""
 
+_PROCESS = Path("/proc/self")
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
@@ -61,6 +63,15 @@ def limited_cores() -> int | None:
     return cores if cores < (os.cpu_count() or 1) else None
 
 
+def usable_memory_mb() -> int:
+    """Return the memory of the machine or of its control groups in MB; 0 if it is unknown."""
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Not on Windows.
+        return 0
+    return int(min(machine, _memory_limit())) // 2**20
+
+
 def limit_threads() -> None:
     """Limit the threads of the numerical libraries that are loaded later, also by child processes.
 
@@ -93,28 +104,37 @@ def _processor_features() -> dict[str, bool]:
     return dict(__cpu_features__)
 
 
-def _cpu_quota(process: Path = Path("/proc/self")) -> float:
+def _cpu_quota(process: Path = _PROCESS) -> float:
     """Return the lowest quota of the control groups of a process, in cores; inf without one."""
-    try:
-        groups = list(_control_groups(process))
-    except (OSError, ValueError, IndexError):  # Not Linux, or a format that is not known.
-        return math.inf
     # A group has at most the quota of the groups that contain it.
-    return min((_read_quota(folder) for group in groups for folder in group), default=math.inf)
+    return min(map(_read_quota, _group_folders(process, "cpu")), default=math.inf)
 
 
-def _control_groups(process: Path) -> Iterator[list[Path]]:
+def _memory_limit(process: Path = _PROCESS) -> float:
+    """Return the lowest memory limit of the control groups of a process, in bytes, or inf."""
+    return min(map(_read_memory_limit, _group_folders(process, "memory")), default=math.inf)
+
+
+def _group_folders(process: Path, controller: str) -> list[Path]:
+    try:
+        groups = list(_control_groups(process, controller))
+    except (OSError, ValueError, IndexError):  # Not Linux, or a format that is not known.
+        return []
+    return [folder for group in groups for folder in group]
+
+
+def _control_groups(process: Path, controller: str) -> Iterator[list[Path]]:
     """Yield the directories from each mount point down to the control group of a process."""
     # Version 2 has one line without controllers, version 1 has one line per hierarchy.
     paths = {
-        controller: path
+        name: path
         for _, controllers, path in (line.split(":", 2) for line in _lines(process / "cgroup"))
-        for controller in controllers.split(",")
+        for name in controllers.split(",")
     }
     for mount in _lines(process / "mountinfo"):
         fields, _, kind = (part.split() for part in mount.partition(" - "))
-        is_v1 = kind[0] == "cgroup" and "cpu" in kind[-1].split(",")
-        path = paths.get("cpu" if is_v1 else "")
+        is_v1 = kind[0] == "cgroup" and controller in kind[-1].split(",")
+        path = paths.get(controller if is_v1 else "")
         if path is None or not (is_v1 or kind[0] == "cgroup2"):
             continue
         # In a container, the path can be that of the host, of which only the end is mounted.
@@ -141,3 +161,11 @@ def _read_quota(folder: Path) -> float:
         return int(quota) / int(period) if quota.isdecimal() and int(period) > 0 else math.inf
     except (OSError, ValueError):
         return math.inf
+
+
+def _read_memory_limit(folder: Path) -> float:
+    """Return the memory limit of one control group in bytes; inf without one."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # The limit may be "max".
+            return int(read_text(folder / name))
+    return math.inf

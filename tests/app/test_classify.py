@@ -17,7 +17,7 @@ from bc_model.data.decode_pool import DecodePool
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png, generate_image
-from bc_model.errors import DecoderError
+from bc_model.errors import BusyError
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.training.run import Run
@@ -295,7 +295,7 @@ def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_
     app.slider(key="opacity").set_value(0.25).run()
     (before,) = probabilities(app)
     # The prediction comes from the cache: nothing is decoded again.
-    monkeypatch.delattr("app.components.classify.image_analysis._get_pool")
+    monkeypatch.delattr("app.components.classify.image_analysis.get_decode_pool")
     visit_other_page(app)
 
     assert probabilities(app) == [before]
@@ -375,7 +375,7 @@ def test_evicted_image_is_named_and_not_shown(finished_run, open_page, monkeypat
 
 
 STEPS = (
-    "image_analysis._get_pool",
+    "image_analysis.get_decode_pool",
     "image_analysis.scale_for_display",
     "image_analysis.load_engine",
     "prediction_card.encode_jpeg",
@@ -407,7 +407,7 @@ def test_unexpected_error_of_one_image_does_not_hide_the_others(
 
 
 def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
-    name = "app.components.classify.image_analysis._get_pool"
+    name = "app.components.classify.image_analysis.get_decode_pool"
     real, full = resolve(name), DecodePool(n_workers=1, max_waiting=-1)
     monkeypatch.setattr(name, lambda: full)
     app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
@@ -428,7 +428,7 @@ def test_decoding_ends_when_the_page_is_closed(finished_run, open_page, monkeypa
     def close(_: object) -> None:
         raise StopException
 
-    name = "app.components.classify.image_analysis._get_pool"
+    name = "app.components.classify.image_analysis.get_decode_pool"
     monkeypatch.setattr(name, ClosingPool)
     app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
 
@@ -463,25 +463,27 @@ def test_images_beyond_the_preview_cache_are_not_decoded_in_every_run(
     images = [generate_image(malignant=True, seed=seed, size=(400, 600)) for seed in range(3)]
     files = [(f"{seed}.png", png(image)) for seed, image in enumerate(images)]
     app = upload(open_page("classify"), *files)
-    monkeypatch.delattr("app.components.classify.image_analysis._get_pool")
+    monkeypatch.delattr("app.components.classify.image_analysis.get_decode_pool")
     app.slider(key="opacity").set_value(0.25).run()
 
     assert not app.error
     assert len(probabilities(app)) == 1
 
 
-def test_failure_of_the_decoder_is_not_remembered(finished_run, open_page, monkeypatch):
+def test_image_that_a_busy_machine_could_not_read_is_read_again(
+    finished_run, open_page, monkeypatch
+):
     real = DecodePool.decode
 
     def fail(pool: DecodePool, data: bytes, name: str, **options):
-        raise DecoderError(f"{name} cannot be decoded: its decoder failed.")
+        raise BusyError(f"{name} could not be read in time.")
 
     monkeypatch.setattr(DecodePool, "decode", fail)
     app = upload(open_page("classify"), ("a.png", example_png(malignant=True)))
-    assert "its decoder failed" in texts(app.error)
+    assert "1 image could not be classified yet" in texts(app.warning)
 
     monkeypatch.setattr(DecodePool, "decode", real)
-    app.run()
+    app.button(key="retry").click().run()
     assert len(probabilities(app)) == 1
 
 

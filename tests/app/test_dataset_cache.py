@@ -22,7 +22,7 @@ def _empty_cache() -> None:
 def test_load_folder_ends_the_reading_when_no_session_waits(synthetic_dataset, monkeypatch):
     ended = threading.Event()
 
-    def read_slowly(folder: Path, *, progress, cache_dir):
+    def read_slowly(folder: Path, *, progress, **_):
         try:
             for n_done in range(1000):
                 progress(n_done, 1000)

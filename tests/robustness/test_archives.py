@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bc_model.data import generate_image
+from bc_model.data import archives, generate_image
 from bc_model.data.archives import Unpacked, open_archive, unpack
 from bc_model.errors import ArchiveError
 
@@ -237,3 +237,38 @@ def test_archive_that_is_no_regular_file_is_refused(tmp_path: Path, name: str) -
     path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero")}[name]
     with pytest.raises(ArchiveError, match=r"cannot be read \(Not a regular file\)"):
         extract(path)
+
+
+def make_extended_headers(n: int) -> bytes:
+    """Return a tar archive of long names that belong to no file."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, BLOCK
+    return gzip.compress((info.tobuf(tarfile.GNU_FORMAT) + bytes(BLOCK)) * n, 1)
+
+
+def test_headers_without_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_HEADERS", 30)
+    assert "too many files" in refuse(tmp_path / "a", make_extended_headers(31))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE, tarfile.DIRTYPE])
+def test_unpacking_can_be_stopped_between_headers_without_files(
+    tmp_path: Path, kind: bytes
+) -> None:
+    class ClosedError(Exception):
+        pass
+
+    info = tarfile.TarInfo("a")
+    info.type = kind
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) * 1000))
+    n_calls = 0
+
+    def stop(_: int, __: int) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 5:
+            raise ClosedError
+
+    with open_archive(path, "a") as archive, pytest.raises(ClosedError):
+        unpack(archive, tmp_path / "out", progress=stop)

@@ -8,16 +8,16 @@ pixels, so two similar images could share an entry.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import streamlit as st
 
 from app.components.classify.session_images import HeldImage
+from app.components.decoding import get_decode_pool
 from app.components.model_picker import load_engine
 from app.server.byte_cache import ByteCache
-from bc_model.data import DecodePool, ImageScale, read_scale
-from bc_model.errors import DecoderError, ImageError
+from bc_model.data import ImageScale, read_scale
+from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
 
@@ -25,8 +25,6 @@ DISPLAY_PX = (900, 1200)
 """Largest width and height of a displayed image. A JPEG file can have 65,500 px per side."""
 _MAX_PIXELS_MB, _PIXELS_IDLE_S = 256, 60.0
 _MAX_PREVIEWS_MB, _MAX_PREDICTIONS_MB, _RESULTS_IDLE_S = 128, 64, 3600.0
-_MAX_WAITING = 64
-"""A session waits for one image at a time, so this is a number of sessions."""
 _RECORD_BYTES = 4096
 """Approximate size of a prediction without its heatmaps, and of an error."""
 
@@ -65,15 +63,6 @@ def _get_caches() -> _Caches:
         ByteCache(_MAX_PREDICTIONS_MB * 2**20, _RESULTS_IDLE_S),
         ByteCache(2**20, _RESULTS_IDLE_S),
     )
-
-
-@cache
-def _get_pool() -> DecodePool:
-    """Return the processes that decode images, started once for all sessions.
-
-    They are not in the cache of Streamlit, which every session can clear.
-    """
-    return DecodePool(max_waiting=_MAX_WAITING)
 
 
 def predict_image(
@@ -134,10 +123,9 @@ def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = No
     if (known := caches.errors.get(key)) is not None:
         raise ImageError(str(known), known.reason)
     try:
-        pixels = _get_pool().decode(image.data, image.name, is_canceled=is_canceled)
+        pixels = get_decode_pool().decode(image.data, image.name, is_canceled=is_canceled)
     except ImageError as error:
-        if not isinstance(error, DecoderError):  # That one may be due to the load of the machine.
-            caches.errors.put(key, ImageError(str(error), error.reason), _RECORD_BYTES)
+        caches.errors.put(key, ImageError(str(error), error.reason), _RECORD_BYTES)
         raise
     caches.pixels.put(image.sha256, pixels, pixels.nbytes)
     return pixels

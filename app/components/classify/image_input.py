@@ -49,11 +49,12 @@ def _read_run_image() -> tuple[str, bytes] | None:
     if not (run_id and sha256):
         return None
     # Imported late: these load pandas and the imaging libraries.
+    from app.components.decoding import decode_image
     from bc_model.training import RunImages, find_run
 
     try:
         images = RunImages.from_run(find_run(runs_dir(), run_id))
-        path, data = images.read(sha256)
+        path, data = images.read(sha256, decode=decode_image)
         row = images.find_row(sha256)
     except BcModelError as error:
         show_error(error, title="Image not found")

@@ -15,10 +15,7 @@ from bc_model.data import (
     find_duplicates,
     find_near_duplicates,
     parse_name,
-    pixel_sha256,
-    read_image,
 )
-from bc_model.errors import ImageError
 
 PAIRS_PER_PAGE = 6
 RELATION_LABELS = {
@@ -109,16 +106,8 @@ def _show_pair(pair: dict, root: Path, sha256_by_path: pd.Series) -> None:
             with st.container(gap="xxsmall"):
                 name = path.rpartition("/")[2]
                 sha256 = sha256_by_path.get(path) or sha256_by_path.get(pair["path"])
-                show_thumbnail(root / path, sha256 or _hash_pixels(root / path), alt=name)
+                show_thumbnail(root / path, sha256, alt=name)
                 st.caption(f"{escape_markdown(name)}  \n{_describe_path(path)}")
-
-
-def _hash_pixels(path: Path) -> str:
-    """Return the hash of an image that is not in the index because its labels conflict."""
-    try:
-        return pixel_sha256(read_image(path))
-    except ImageError:
-        return "0" * 64  # `show_thumbnail` shows the error.
 
 
 def _describe_path(path: str) -> str:

@@ -8,9 +8,10 @@ import streamlit as st
 
 from app.components.data.summary import count_in_words
 from app.components.dataset_cache import LoadedDataset
+from app.components.decoding import decode_image
 from app.components.layout import escape_markdown, make_fragment
-from bc_model.data import UNKNOWN_SUBTYPE, cache_dir, make_thumbnail
-from bc_model.errors import ImageError
+from bc_model.data import UNKNOWN_SUBTYPE, cache_dir, make_thumbnail, pixel_sha256, read_image
+from bc_model.errors import BusyError, ImageError
 
 IMAGES_PER_PAGE = 24
 SIDE_PX = 192
@@ -32,12 +33,18 @@ def show_gallery(loaded: LoadedDataset, dataset_name: str) -> None:
                 _show_image(row, root, dataset_name)
 
 
-def show_thumbnail(path: Path, sha256: str, alt: str, caption: str | None = None) -> None:
-    """Show a thumbnail, or a message if the file is missing."""
+def show_thumbnail(path: Path, sha256: str | None, alt: str, caption: str | None = None) -> None:
+    """Show a thumbnail, or a message if the file is missing.
+
+    `sha256` is None for an image that is not in the index, because its labels conflict.
+    """
     try:
+        sha256 = sha256 or pixel_sha256(read_image(path, decode=decode_image))
         # Encoded bytes are cached on disk by pixel hash, so that nothing is hashed or scaled again.
-        data = make_thumbnail(path, sha256, side_px=SIDE_PX, cache_dir=cache_dir())
-    except ImageError as error:
+        data = make_thumbnail(
+            path, sha256, side_px=SIDE_PX, cache_dir=cache_dir(), decode=decode_image
+        )
+    except (ImageError, BusyError) as error:
         st.caption(f":material/broken_image: {escape_markdown(str(error))}")
         return
     st.image(data, caption=caption, alt=alt, width="stretch")

@@ -7,10 +7,11 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.components.decoding import decode_dataset_image, decode_image
 from app.components.layout import RESEARCH_USE, escape_markdown
 from app.components.metric_table import read_evaluation_stamp
 from app.components.model_picker import load_engine
-from bc_model.data import decode_image, preprocess_image
+from bc_model.data import preprocess_image
 from bc_model.errors import BcModelError
 from bc_model.evaluation import (
     CaseErrors,
@@ -112,7 +113,13 @@ def _find_neighbors(
             if not _is_requested(place):
                 return {}
             table = _compute_features(run, images, bundle, place)
-        found |= find_neighbors(missing, load_engine(bundle).engine, images.root, table)
+        found |= find_neighbors(
+            missing,
+            load_engine(bundle).engine,
+            images.root,
+            table,
+            decode=decode_dataset_image,
+        )
     except (BcModelError, OSError) as error:
         place.empty()
         st.caption(
@@ -142,7 +149,9 @@ def _compute_features(
         bar.progress(n_done / n_total, f"{n_done:,} of {n_total:,} images")
 
     engine, folder = load_engine(bundle).engine, run.evaluation_dir
-    return compute_training_features(engine, images.root, images.split, folder, progress=show)
+    return compute_training_features(
+        engine, images.root, images.split, folder, progress=show, decode=decode_dataset_image
+    )
 
 
 def show_error_card(
@@ -180,7 +189,7 @@ def show_error_card(
             + ("correct." if entry.is_correct else f"**incorrect**: true class {entry.class_name}.")
         )
         try:
-            _, data = images.read(sha256)
+            _, data = images.read(sha256, decode=decode_image)
             image, overlay, is_empty = _explain(
                 sha256, bundle.key, entry.predicted_class, data, bundle
             )
@@ -224,12 +233,13 @@ def _show_neighbors(neighbors: tuple[Neighbor, ...], images: RunImages) -> None:
     for column, neighbor in zip(st.columns(max(3, len(neighbors))), neighbors, strict=False):
         with column:
             try:
-                _, data = images.read(sha256[neighbor.path])
+                _, data = images.read(sha256[neighbor.path], decode=decode_image)
+                thumbnail = _thumbnail(sha256[neighbor.path], data)
             except BcModelError as error:
                 st.caption(escape_markdown(str(error)))
                 continue
             st.image(
-                _thumbnail(sha256[neighbor.path], data),
+                thumbnail,
                 width="stretch",
                 alt=f"Training image {PurePosixPath(neighbor.path).name}",
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from app.components.checks import show_checks
+from app.components.decoding import decode_dataset_image
 from app.components.layout import RESEARCH_USE, escape_markdown, show_error
 from app.components.metric_table import show_metrics, show_summary
 from app.components.model_picker import load_engine
@@ -95,10 +96,20 @@ def _evaluate_folder(
         )
     progress = make_progress("Reading images")
     dataset = load_dataset(
-        root, labels=labels, case_above=case_above and bool(labels), progress=progress
+        root,
+        labels=labels,
+        case_above=case_above and bool(labels),
+        progress=progress,
+        decode=decode_dataset_image,
     )
     engine = load_engine(bundle).engine
-    return evaluate_external(engine, dataset, mapping=labels, progress=make_progress("Predicting"))
+    return evaluate_external(
+        engine,
+        dataset,
+        mapping=labels,
+        progress=make_progress("Predicting"),
+        decode=decode_dataset_image,
+    )
 
 
 def _show_result(report: EvaluationReport, bundle: Bundle, folder: str) -> None:

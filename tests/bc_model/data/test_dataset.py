@@ -332,7 +332,7 @@ def test_load_dataset_stopped_reading_is_resumed_from_cache(
         os.utime(path, (1e9, 1e9))  # Files that have just changed are not cached.
     read_paths: list[Path] = []
 
-    def read_slowly(path: Path) -> np.ndarray:
+    def read_slowly(path: Path, **_: object) -> np.ndarray:
         read_paths.append(path)
         time.sleep(0.02)
         return read_image(path)

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from PIL import Image
 
 from bc_model.data import decode_pool
 from bc_model.data.decode_pool import DecodePool
+from bc_model.data.decode_worker import write_message
 from bc_model.data.images import decode_image
-from bc_model.errors import BusyError, CanceledError, DecoderError, ImageError
+from bc_model.errors import BusyError, CanceledError, ImageError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 4), dtype=np.uint8)
 
@@ -91,7 +93,6 @@ def test_decode_too_slow_image_is_refused(
         with pytest.raises(ImageError, match=r"x\.png takes too long to decode") as caught:
             pool.decode(large, "x.png")
         assert caught.value.reason == "too slow"
-        assert not isinstance(caught.value, DecoderError)  # It is as slow on any other day.
         assert processes[0].wait(5) == -signal.SIGPROF
         assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
     assert len(processes) == 2
@@ -104,16 +105,131 @@ def test_decode_stopped_process_is_ended_after_elapsed_time(
     with DecodePool(n_workers=1) as pool:
         pool.decode(SMALL, "x.png")
         processes[0].send_signal(signal.SIGSTOP)  # It uses no CPU time.
-        with pytest.raises(DecoderError, match="takes too long"):
+        with pytest.raises(BusyError, match=r"x\.png could not be read in time"):
             pool.decode(SMALL, "x.png")
         assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
 
 
-def test_decode_crash_of_codec_refuses_image(processes: list, large: bytes) -> None:
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
+def test_decode_crash_of_codec_refuses_image(
+    processes: list, large: bytes, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    number = getattr(signal, name)
     with DecodePool(n_workers=1) as pool:
-        with pytest.raises(DecoderError, match=r"x\.png cannot be decoded: its decoder failed"):
-            pool.decode(large, "x.png", is_canceled=lambda: processes[0].send_signal(11))
+        with pytest.raises(ImageError, match=r"x\.png cannot be decoded: its decoder failed"):
+            pool.decode(large, "x.png", is_canceled=lambda: processes[0].send_signal(number))
         assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+
+
+def test_decode_process_killed_by_the_system_raises_busy_error(
+    processes: list, large: bytes
+) -> None:
+    with DecodePool(n_workers=1) as pool:
+        with pytest.raises(BusyError, match="because the machine is busy"):
+            pool.decode(large, "x.png", is_canceled=lambda: processes[0].kill())
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+
+
+class Impostor(decode_pool._Worker):
+    """A process that was taken over and answers each request with some bytes."""
+
+    answer = b""
+
+    def __init__(self, niceness: int) -> None:
+        super().__init__(niceness)
+        self.end()
+        code = (
+            "import os, sys\n"
+            f"os.write(1, bytes.fromhex('{self.answer.hex()}'))\n"
+            "sys.stdin.buffer.read()\n"
+        )
+        self._is_ended = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+
+
+def frame(content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + content
+
+
+FORGED = frame(b'{"width_px": 1, "height_px": 1}') + b"\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        struct.pack(">I", 2**32 - 1),
+        frame(b"[]"),
+        frame(b"7"),
+        frame(b"\xff"),
+        frame(b"{}"),
+        frame(b"[" * 60_000),
+        frame(b'{"width_px": 1e999, "height_px": 1}'),
+        frame(b'{"width_px": null, "height_px": 1}'),
+        frame(b'{"width_px": 9999999, "height_px": 9999999}'),
+        frame(b'{"message": "x"}'),
+    ],
+    ids=range(10),
+)
+def test_decode_after_an_invalid_answer_never_uses_the_rest_of_it(
+    processes: list, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(Impostor, "answer", answer + FORGED)
+    real = decode_pool._Worker
+    with DecodePool(n_workers=1) as pool:
+        monkeypatch.setattr(decode_pool, "_Worker", Impostor)
+        with pytest.raises(ImageError, match="its decoder failed"):
+            pool.decode(SMALL, "x.png")
+        monkeypatch.setattr(decode_pool, "_Worker", real)
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+    assert all(process.returncode is not None for process in processes)
+
+
+def test_decode_without_memory_for_the_pixels_replaces_the_process(
+    processes: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with DecodePool(n_workers=1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(decode_pool.np, "empty", fail)
+            with pytest.raises(BusyError):
+                pool.decode(SMALL, "x.png")
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+    assert len(processes) == 2
+
+
+def test_worker_that_was_ended_is_not_used_again() -> None:
+    worker = decode_pool._Worker(0)
+    worker.kill()
+    assert not worker.is_alive  # Also before the system has ended the process.
+    assert worker.end() == worker.end() == -signal.SIGKILL
+
+
+def test_worker_that_fails_between_strips_ends() -> None:
+    code = (
+        "import sys\n"
+        "from bc_model.data import decode_worker\n"
+        "def strips(self):\n"
+        "    yield b'pixels'\n"
+        "    raise MemoryError\n"
+        "decode_worker.ImageDecoder.strips = strips\n"
+        "sys.argv[1:] = ['0']\n"
+        "decode_worker.main()\n"
+    )
+    requests = io.BytesIO()
+    for _ in range(2):
+        write_message(requests, {"name": "x", "n_bytes": len(SMALL), "cpu_s": 5})
+        requests.write(SMALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=requests.getvalue(), capture_output=True
+    )
+    assert b"message" not in done.stdout
+    assert done.stdout.count(b"width_px") <= 1
+    assert done.returncode not in {0, 1}
 
 
 def test_decode_process_that_ended_in_between_is_replaced(processes: list) -> None:
@@ -221,6 +337,13 @@ def test_worker_memory_is_limited() -> None:
         "except MemoryError: _limit_memory(None)\n"
         "else: raise SystemExit('not limited')\n"
         "bytearray(2**28)\n"
+        "import resource\n"
+        "size = 2**32\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "_limit_memory(2**40)\n"
+        "assert resource.getrlimit(resource.RLIMIT_AS) == (size, size)\n"
+        "_limit_memory(2**24)\n"
+        "assert resource.getrlimit(resource.RLIMIT_AS)[0] < size\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -229,7 +352,7 @@ def test_worker_memory_is_limited() -> None:
 def test_workers_for_large_images_fit_into_memory(
     monkeypatch: pytest.MonkeyPatch, memory_mb: int, n_large: int
 ) -> None:
-    monkeypatch.setattr(decode_pool, "_memory_mb", lambda: memory_mb)
+    monkeypatch.setattr(decode_pool, "usable_memory_mb", lambda: memory_mb)
     monkeypatch.setattr(decode_pool, "usable_cores", lambda: 8)
     with DecodePool() as pool:
         assert (pool._small.n_workers, pool._large.n_workers) == (8, n_large)

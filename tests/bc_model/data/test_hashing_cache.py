@@ -39,9 +39,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read_image = hashing.read_image
 
-    def read_and_log(path: Path) -> object:
+    def read_and_log(path: Path, **options: object) -> object:
         names.append(path.name)
-        return read_image(path)
+        return read_image(path, **options)
 
     monkeypatch.setattr(hashing, "read_image", read_and_log)
     return names

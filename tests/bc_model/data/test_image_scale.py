@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 
 import pytest
 from PIL import Image
@@ -96,3 +97,25 @@ def test_read_scale_truncated_file_never_raises() -> None:
     ):
         for n_bytes in range(0, len(data), 7):
             read_scale(data[:n_bytes])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<OME PhysicalSizeX="' + "1" * 500_000,
+        '<OME PhysicalSizeX="' + "1" * 60_000,
+        '<OME PhysicalSizeX="' * 25_000,
+        '<OME PhysicalSizeX="0.25" PhysicalSizeXUnit="' + "u" * 500_000,
+        "MPP = " + "1" * 500_000 + "e",
+        "MPP" + " " * 500_000,
+        "MPP \t" * 100_000,
+        "ImageJ=1\nunit=um" + " " * 500_000 + "x",
+        "ImageJ=1\n" + "unit=um\n\n x" * 50_000,
+    ],
+    ids=lambda text: text[:30],
+)
+def test_read_scale_of_a_long_description_takes_milliseconds(text: str) -> None:
+    data = encode_tiff({270: text, 282: 0.0, 283: 0.0})
+    start_s = time.process_time()
+    assert read_scale(data) is None
+    assert time.process_time() - start_s < 0.1

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,31 @@ def test_read_bytes_refuses_more_than_the_limit(tmp_path: Path) -> None:
     assert read_bytes(file, 1000) == bytes(1000)
     with pytest.raises(OSError, match="Larger than"):
         read_bytes(file, 999)
+
+
+def test_read_bytes_allocates_the_size_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(bytes(1000))
+    tracemalloc.start()
+    try:
+        assert read_bytes(file, 2**30) == bytes(1000)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("stated", [0, 1, 999, 150_000])
+def test_read_bytes_of_a_file_that_grows_returns_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: int
+) -> None:
+    file = tmp_path / "a.bin"
+    content = os.urandom(200_000)
+    file.write_bytes(content)
+    fields = list(file.stat())[:10]
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result([*fields[:6], stated, *fields[7:]]))
+    assert read_bytes(file, 200_000) == content
+    with pytest.raises(OSError, match="Larger than"):
+        read_bytes(file, 199_999)
 
 
 def test_read_text_unifies_line_ends_and_refuses_other_encodings(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Usable cores under control groups and affinity, and the instructions that TensorFlow needs."""
+"""Usable cores and memory under control groups, and the instructions that TensorFlow needs."""
 
 import json
 import math
@@ -76,6 +76,46 @@ def test_cpu_quota_is_the_lowest_of_all_groups(
     cgroup: str, mounts: list, files: dict, expected: float, tmp_path: Path
 ) -> None:
     assert processor._cpu_quota(write_tree(tmp_path, cgroup, mounts, files)) == expected
+
+
+MEMORY_V1 = "cgroup cgroup rw,memory"
+MEMORY_TREES = {
+    "none": ("0::/\n", [("/", "v2", V2)], {}, math.inf),
+    "v2 parent": (
+        "0::/a/b\n",
+        [("/", "v2", V2)],
+        {"v2/a/memory.max": "1073741824\n", "v2/a/b/memory.max": "max\n"},
+        2**30,
+    ),
+    "v1": (
+        "5:memory:/a\n0::/\n",
+        [("/", "memory", MEMORY_V1), ("/", "v2", V2)],
+        {"memory/a/memory.limit_in_bytes": "536870912\n"},
+        2**29,
+    ),
+    "damaged": ("0::/a\n", [("/", "v2", V2)], {"v2/a/memory.max": "much\n"}, math.inf),
+    "not a list": ("text\n", [("/", "v2", V2)], {}, math.inf),
+}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "mounts", "files", "expected"), MEMORY_TREES.values(), ids=list(MEMORY_TREES)
+)
+def test_memory_limit_is_the_lowest_of_all_groups(
+    cgroup: str, mounts: list, files: dict, expected: float, tmp_path: Path
+) -> None:
+    assert processor._memory_limit(write_tree(tmp_path, cgroup, mounts, files)) == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not report the memory.")
+def test_usable_memory_is_that_of_the_machine_or_of_its_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processor, "_memory_limit", lambda: math.inf)
+    machine_mb = processor.usable_memory_mb()
+    assert machine_mb > 100
+    monkeypatch.setattr(processor, "_memory_limit", lambda: 2**26)
+    assert processor.usable_memory_mb() == 64
 
 
 @pytest.mark.parametrize(
