@@ -36,7 +36,7 @@ def select_uploads() -> list[HeldImage]:
         accept_multiple_files=True,
         key=session.uploader_key,
         max_upload_size=MAX_UPLOAD_MB,
-        help="PNG, JPEG or TIFF images, H&E-stained, 1,000 per minute at most. Not stored.",
+        help="PNG, JPEG or TIFF images, H&E-stained, at most 1,000 per minute. Not stored.",
     )
     if session.update({upload.file_id: partial(_hold, upload) for upload in uploads}):
         close_linked_image()
