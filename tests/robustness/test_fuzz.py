@@ -3,11 +3,15 @@
 import random
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bc_model.data import registry
 from bc_model.errors import DataError
+from bc_model.jobs import STAGING_PREFIX
+from bc_model.utils.io import DELETED_PREFIX
 from benchmarks.fuzz import fuzz_intake
 from benchmarks.intakes import INTAKES, Files, Intake
 
@@ -31,6 +35,12 @@ def _leave_file(folder: Path) -> None:
     raise DataError("The file is refused.")
 
 
+def _leave_folder(folder: Path, prefix: str) -> None:
+    path = folder / "registry" / f"{prefix}1a2b3c4d" / "images" / "image.png"
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+
 def _raise(error: Exception) -> None:
     raise error
 
@@ -43,6 +53,11 @@ def _raise(error: Exception) -> None:
         (lambda folder: warnings.warn("unused", stacklevel=1), "warning: unused"),
         (_leave_file, "files left behind: ['left.txt']"),
         (lambda folder: (folder / "a.tmp").touch(), "files left behind: ['a.tmp']"),
+        *(
+            (partial(_leave_folder, prefix=prefix), f"left behind: ['registry/{prefix}1a2b3c4d/")
+            for prefix in (registry._STAGING_PREFIX, registry._REMOVED_PREFIX, STAGING_PREFIX,
+                           DELETED_PREFIX)
+        ),
         (lambda folder: (folder / "link").symlink_to("/"), "symbolic link"),
     ],
 )  # fmt: skip
