@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import random
 import subprocess
 import sys
@@ -46,7 +45,7 @@ from bc_model.jobs import ENDED_STATES, FINAL_STATES, Job
 from bc_model.training import Run, advance_queue, list_runs
 from benchmarks.load import UPLOADER, read_answer
 from benchmarks.resume import hash_weights, read_metrics
-from benchmarks.streamlit_client import AppServer, Session, find_free_port
+from benchmarks.streamlit_client import AppServer, Session
 
 ROUNDS = 50
 MAX_KILLS = 3
@@ -295,8 +294,8 @@ def _kill_download(name: str, registry: Path) -> str | None:
 
 def kill_app(rounds: int, rng: random.Random, folder: Path) -> Result:
     """Kill the server while three sessions classify, add a dataset, and queue a run."""
-    os.environ["BC_NICENESS"] = "0"  # The runs are awaited.
-    server = AppServer(folder, find_free_port())
+    # The runs are awaited, so their priority is not lowered.
+    server = AppServer(folder, environment={"BC_NICENESS": "0"})
     add_synthetic(
         "training", n_cases=10, images_per_case=1, size=(48, 64), registry=server.datasets
     )

@@ -42,7 +42,8 @@ MAX_MEMORY_MB = 300
 MAX_BREACHES = 5
 """An intake with more breaches is abandoned."""
 
-_TEMPORARY = re.compile(r"(^|/)(\.(adding|removed|deleted)-|upload$|[^/]*\.tmp$)")
+_TEMPORARY = re.compile(r"(^|/)(\.(add|del|new|deleted|export)-|upload$|[^/]*\.tmp$)")
+"""Staging folders of datasets, jobs and models, and files that are being written."""
 
 
 class CaseTimeoutError(BaseException):
@@ -195,7 +196,10 @@ def _format_row(result: Result) -> str:
 
 
 @click.command()
-@click.option("--cases", default=CASES, show_default=True, help="Cases of all intakes together.")
+@click.option(
+    "--cases", default=CASES, show_default=True,
+    help="Total number of cases, divided equally among the intakes.",
+)  # fmt: skip
 @click.option("--first", default=0, show_default=True, help="Number of the first case.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(

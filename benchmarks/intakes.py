@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -45,6 +46,7 @@ from bc_model.data import (
     make_split,
     preprocess_image,
     read_fold_file,
+    read_scale,
     store_fold_contents,
     summarize_subsets,
     write_split,
@@ -62,17 +64,27 @@ from bc_model.experiments import (
     start_experiment,
     summarize_experiment,
 )
-from bc_model.inference import bundled_model_dir, list_bundles, open_bundle
+from bc_model.inference import (
+    Bundle,
+    Head,
+    bundled_model_dir,
+    file_sha256,
+    find_seen_images,
+    list_bundles,
+    open_bundle,
+)
 from bc_model.jobs import Job, JobSpec, advance_queue, cancel_job, delete_job, queue_job
 from bc_model.reporting import METRIC_LABELS, card_to_markdown, metric_notes, subgroup_metrics
 from bc_model.training import Run, RunImages, TrainingConfig, list_runs, read_resumable_config
-from bc_model.utils import dumps, format_duration, to_json
+from bc_model.utils import dumps, format_duration, open_weights, to_json
 from benchmarks.model_card import dummy_model_card
 from benchmarks.mutations import (
+    mutate_bytes,
     mutate_jpeg,
     mutate_json,
     mutate_json_lines,
     mutate_png,
+    mutate_stored_zip,
     mutate_table,
     mutate_tar_gz,
     mutate_tiff,
@@ -122,6 +134,10 @@ def _mutate(rng: random.Random, path: str, data: bytes, donors: Sequence[bytes])
             return mutate_tiff(rng, data, donors)
         case ".zip":
             return mutate_zip(rng, data, donors)
+        case ".npz" | ".keras":
+            return mutate_stored_zip(rng, data, donors)
+        case ".h5":
+            return mutate_bytes(rng, data, donors)
         case ".gz":
             return mutate_tar_gz(rng, data, donors)
         case ".jsonl":
@@ -186,7 +202,9 @@ def _tiff_seeds(folder: Path) -> list[Files]:
 
 def _read_image(folder: Path) -> None:
     (path,) = folder.iterdir()
-    preprocess_image(decode_image(path.read_bytes(), path.name), (32, 32))
+    content = path.read_bytes()
+    read_scale(content)  # It ignores damage, and the app calls it for every image.
+    preprocess_image(decode_image(content, path.name), (32, 32))
 
 
 def _archived_images() -> Files:
@@ -503,6 +521,54 @@ def _read_card(folder: Path) -> None:
     card_to_markdown(bundle.card)
 
 
+def _array_seeds(folder: Path) -> list[Files]:
+    rng = np.random.default_rng(0)
+    kernels = [rng.normal(size=size).astype(np.float32) for size in ((6, 4), (4, 2))]
+    Head(tuple(kernels), tuple(np.zeros(k.shape[1], np.float32) for k in kernels)).save(
+        folder / "head.npz"
+    )
+    with h5py.File(folder / "weights.h5", "w") as file:
+        for i, kernel in enumerate(kernels):
+            file[f"layers/dense_{i}/vars/0"] = kernel
+        file["layers"].attrs["backend"] = "tensorflow"
+    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.write(folder / "weights.h5", "model.weights.h5")
+    return [{path.name: path.read_bytes()} for path in sorted(folder.iterdir())]
+
+
+def _read_arrays(folder: Path) -> None:
+    (path,) = folder.iterdir()
+    if path.suffix == ".npz":
+        head = Head.load(path)
+        features = np.zeros((1, head.kernels[0].shape[0]), np.float32)
+        head.logits(features)
+        head.gradient(features)
+        return
+    # `load_weights` handles every error of h5py behind this check; time, memory and crashes count.
+    with (
+        open_weights(path, max_bytes=2**20) as weights,
+        suppress(Exception),
+        h5py.File(weights) as file,
+    ):
+        file.visititems(lambda _, item: item[()] if isinstance(item, h5py.Dataset) else None)
+
+
+def _seen_seeds(folder: Path) -> list[Files]:
+    rows = [f"{i:064x},{i * 0x0123_4567:016x}" for i in range(1, 9)]
+    text = "\n".join(["sha256,dhash", *rows, ""])
+    return [{"seen_images.csv": text.encode()}, {"seen_images.csv": b"sha256,dhash\n"}]
+
+
+def _read_seen(folder: Path) -> None:
+    """Compare an image with the list of a model whose card contains the checksum of the list."""
+    card = dummy_model_card((224, 224))
+    files = {"seen_images.csv": file_sha256(folder / "seen_images.csv")}
+    image = {"path": "a.png", "sha256": "0" * 64, "case": "", "group": "a", "dhash": 1}
+    seen = find_seen_images(Bundle(folder, replace(card, files=files)), pd.DataFrame([image]))
+    _require_text(*(check.message for check in seen.checks))
+
+
 def _require_text(*values: object) -> None:
     """Raise AssertionError unless all values are text that a browser can show."""
     for value in values:
@@ -524,5 +590,7 @@ INTAKES = (
     Intake("experiment", _experiment_seeds, _read_experiment, (".json",)),
     Intake("report", _report_seeds, _read_report, (".json", ".csv")),
     Intake("model-card", _card_seeds, _read_card, (".json",)),
+    Intake("arrays", _array_seeds, _read_arrays, (".npz", ".h5", ".keras")),
+    Intake("seen-images", _seen_seeds, _read_seen, (".csv",)),
 )  # fmt: skip
 """All intakes."""

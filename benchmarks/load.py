@@ -40,6 +40,8 @@ MAX_MEMORY_GROWTH = 0.10
 """Growth from the third quarter to the last one. Before, the caches and sessions fill up."""
 
 HOSTILE_SESSIONS = 8
+MAX_HOSTILE_MB = 16
+"""Larger files cost the attacker as much as the server."""
 QUIET_USERS = 4
 MAX_HOSTILE_MEMORY_MB = 2500
 MAX_SLOWDOWN = 2.0
@@ -170,17 +172,20 @@ def simulate_users(
 
 @contextmanager
 def hostile_uploads(url: str, errors: list[str]) -> Iterator[None]:
-    """Upload eight hostile images at once, again and again, during a block."""
-    files = [(name, make()) for name, make in BOMBS.items()]
+    """Upload hostile images in eight sessions, again and again, during a block."""
+    files = [(bomb.file_name, bomb.make()) for bomb in BOMBS if not bomb.is_slow]
+    files = [(name, data) for name, data in files if len(data) <= MAX_HOSTILE_MB * 2**20]
     is_over = threading.Event()
 
     def attack(number: int) -> None:
+        n_uploads = number
         while not is_over.is_set():
             try:
                 with Session(url) as session:
-                    session.upload(UPLOADER, [files[number % len(files)]])
+                    session.upload(UPLOADER, [files[n_uploads % len(files)]])
             except Exception as error:  # The server may refuse an attacker, but must not end.
                 errors.append(f"{type(error).__name__}: {error}")
+            n_uploads += HOSTILE_SESSIONS
             is_over.wait(1.0)
 
     with ThreadPoolExecutor(HOSTILE_SESSIONS) as pool:

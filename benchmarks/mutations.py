@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copy
 import gzip
+import io
 import json
 import random
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -331,6 +333,27 @@ def mutate_zip(rng: random.Random, data: bytes, donors: Sequence[bytes] = ()) ->
         value = rng.choice((*INTEGERS, 8, 9, 12, 14, 99, 0o120777 << 16)) & ((1 << 8 * width) - 1)
         result[offset + position : offset + position + width] = value.to_bytes(width, "little")
     return bytes(result)
+
+
+def mutate_stored_zip(rng: random.Random, data: bytes, donors: Sequence[bytes] = ()) -> bytes:
+    """Change one file in a zip archive without compression, mostly with a valid checksum."""
+    if rng.random() < 0.3:
+        return mutate_zip(rng, data, donors)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    chosen = rng.choice(list(contents))
+    match rng.randrange(8):
+        case 0:
+            del contents[chosen]
+        case 1:
+            contents[rng.choice(("kernel_9", "x.npy", "../x", chosen + "x"))] = contents[chosen]
+        case _:
+            contents[chosen] = mutate_bytes(rng, contents[chosen], list(contents.values()))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()
 
 
 def mutate_tar_gz(rng: random.Random, data: bytes, donors: Sequence[bytes] = ()) -> bytes:

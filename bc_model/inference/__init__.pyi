@@ -11,7 +11,7 @@ from .bundle import (
     open_bundled_model,
 )
 from .classifier import Classifier, Prediction, collect_images, explain_file, load_classifier
-from .engine import Engine
+from .engine import Engine, Head
 from .export import FORMATS, export_model, write_bundle
 from .input_checks import expected_out_of_distribution_proportion
 from .model_card import (
@@ -30,6 +30,7 @@ from .model_card import (
 )
 from .precision import supported_precisions
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
+from .seen_images import find_seen_images
 
 __all__ = [
     "BUNDLED_MODELS_DIR",
@@ -43,6 +44,7 @@ __all__ = [
     "Classifier",
     "DecisionThreshold",
     "Engine",
+    "Head",
     "ModelCard",
     "ModelInput",
     "NestedResult",
@@ -59,6 +61,7 @@ __all__ = [
     "explain_file",
     "export_model",
     "file_sha256",
+    "find_seen_images",
     "has_bundled_model",
     "list_bundles",
     "load_classifier",

@@ -1,3 +1,4 @@
+from .arrays import open_weights
 from .console import silence_native_stderr
 from .csv_table import read_table, table_to_csv
 from .formatting import (
@@ -36,6 +37,7 @@ __all__ = [
     "format_with_threshold",
     "limit_loaded_threads",
     "open_regular",
+    "open_weights",
     "read_bytes",
     "read_table",
     "read_text",

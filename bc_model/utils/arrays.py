@@ -8,6 +8,7 @@ never larger than the file.
 import errno
 import shutil
 import tempfile
+import tokenize
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -224,7 +225,11 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"version {version} of the format is not supported")
-    shape, is_fortran, dtype = read(stream, max_header_size=_MAX_HEADER_BYTES)
+    try:
+        shape, is_fortran, dtype = read(stream, max_header_size=_MAX_HEADER_BYTES)
+    except (SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError) as error:
+        # NumPy parses the header as Python, and handles only some errors of the parser.
+        raise ValueError(f"the header is damaged: {error}") from error
     if dtype.hasobject or dtype.kind not in "biufU":
         raise ValueError(f"an array has the type {dtype}")
     return shape, is_fortran, dtype

@@ -1,18 +1,30 @@
 """Mutated files at every intake: 200 of the cases of `benchmarks.fuzz`."""
 
+import os
 import random
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bc_model.errors import DataError
+from bc_model.data import DecodePool, decode_image, registry
+from bc_model.errors import DataError, ImageError
+from bc_model.jobs import STAGING_PREFIX
+from bc_model.utils.io import DELETED_PREFIX
 from benchmarks.fuzz import fuzz_intake
 from benchmarks.intakes import INTAKES, Files, Intake
 
 SEED = 0
 CASES = 200
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: 200 cases of an intake write up to 1,000 files."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.mark.parametrize("intake", INTAKES, ids=lambda intake: intake.name)
@@ -31,6 +43,12 @@ def _leave_file(folder: Path) -> None:
     raise DataError("The file is refused.")
 
 
+def _leave_folder(folder: Path, prefix: str) -> None:
+    path = folder / "registry" / f"{prefix}1a2b3c4d" / "images" / "image.png"
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+
 def _raise(error: Exception) -> None:
     raise error
 
@@ -43,6 +61,11 @@ def _raise(error: Exception) -> None:
         (lambda folder: warnings.warn("unused", stacklevel=1), "warning: unused"),
         (_leave_file, "files left behind: ['left.txt']"),
         (lambda folder: (folder / "a.tmp").touch(), "files left behind: ['a.tmp']"),
+        *(
+            (partial(_leave_folder, prefix=prefix), f"left behind: ['registry/{prefix}1a2b3c4d/")
+            for prefix in (registry._STAGING_PREFIX, registry._REMOVED_PREFIX, STAGING_PREFIX,
+                           DELETED_PREFIX)
+        ),
         (lambda folder: (folder / "link").symlink_to("/"), "symbolic link"),
     ],
 )  # fmt: skip
@@ -58,6 +81,27 @@ def test_fuzz_reports_a_reader_that_breaks_a_rule(
         result = fuzz_intake(intake, range(20), 0, tmp_path / "fuzz")
     assert breach in result.breaches[0]
     assert f"--seed 0 --first {result.n_cases - 1}" in result.breaches[-1]
+
+
+def test_decode_pool_answers_mutated_images_as_the_decoder(tmp_path: Path) -> None:
+    images = [intake for intake in INTAKES if intake.name in ("png", "jpeg", "tiff")]
+    rng = random.Random(SEED)
+    with DecodePool(n_workers=1) as pool:
+        outcomes = set()
+        for intake in images * 10:
+            ((name, data),) = intake.mutate(rng, intake.make_seeds(tmp_path)).items()
+            expected = _decode(decode_image, data, name)
+            assert _decode(pool.decode, data, name) == expected
+            outcomes.add(type(expected))
+    assert outcomes == {bytes, str}
+
+
+def _decode(decode: Callable[[bytes, str], np.ndarray], data: bytes, name: str) -> bytes | str:
+    """Return the pixels, or the message of the refusal."""
+    try:
+        return decode(data, name).tobytes()
+    except ImageError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("intake", INTAKES, ids=lambda intake: intake.name)

@@ -32,6 +32,10 @@ def npy_header(*shape: int, dtype: str = "<f4") -> bytes:
     return header.getvalue()
 
 
+def raw_header(text: bytes) -> bytes:
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text
+
+
 def write_zip(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in entries.items():
@@ -59,6 +63,11 @@ def test_read_npy_and_map_npy_return_the_array_of_numpy(tmp_path: Path) -> None:
 BAD_ENTRIES = {
     "declared huge": npy_header(10**6, 10**7),
     "negative": npy_header(-1),
+    "header without end": raw_header(b"{"),
+    "header with a list as key": raw_header(b"{[]: 1}"),
+    "header with keys of two types": raw_header(b"{1: 2, 'a': 3}"),
+    "header with many signs": raw_header(b"-" * 9000 + b"1"),
+    "header with many terms": raw_header(b"1+" * 4000 + b"1"),
     "short": npy_header(4) + bytes(12),
     "long": npy_header(4) + bytes(20),
     "pickle": npy_header(1, dtype="|O") + bytes(8),
