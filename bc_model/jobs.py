@@ -93,8 +93,8 @@ JOB_DIRECTORY = "{job}"
 
 STAGING_PREFIX = ".new-"
 """Hidden directories of jobs that are being created."""
-MAX_HIDDEN_AGE_S = 3600.0
-"""Older hidden directories were left by processes that were killed."""
+MAX_HIDDEN_AGE_S = 86400.0
+"""Older hidden files were left by processes that were killed, even if the clock was set."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -377,11 +377,19 @@ def create_job(job: J, write: Callable[[J], None]) -> None:
 
 def _clear_leftovers(directory: Path) -> None:
     """Delete what killed processes have left of jobs that they were creating or deleting."""
-    for prefix in (STAGING_PREFIX, DELETED_PREFIX):
-        for path in directory.glob(f"{prefix}*"):
-            with suppress(OSError):
-                if time.time() - path.lstat().st_mtime > MAX_HIDDEN_AGE_S:
-                    shutil.rmtree(path, ignore_errors=True)
+    prefixes = (STAGING_PREFIX, DELETED_PREFIX)
+    paths = [path for prefix in prefixes for path in directory.glob(f"{prefix}*")]
+    if not paths:
+        return
+    now = _file_system_time(directory)
+    for path in paths:
+        with suppress(OSError):
+            if now - path.lstat().st_mtime <= MAX_HIDDEN_AGE_S:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def _require_controllable(job: Job, verb: str) -> str:

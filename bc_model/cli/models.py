@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -19,8 +20,14 @@ from bc_model.cli.options import (
     progress,
     runs_option,
 )
-from bc_model.errors import ModelError, SplitError
-from bc_model.utils import require_tensorflow, silence_native_stderr, to_json, write_text_atomic
+from bc_model.errors import BcModelError, ModelError, SplitError
+from bc_model.utils import (
+    describe_error,
+    require_tensorflow,
+    silence_native_stderr,
+    to_json,
+    write_text_atomic,
+)
 
 _model = click.argument("model", type=MODEL)
 
@@ -90,8 +97,11 @@ def card(model: Path, out: Path | None) -> None:
     help="Format to write; repeatable. Default: all.",
 )  # fmt: skip
 @json_option
-def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> None:
-    """Export MODEL and its model card; compare each exported file with the original."""
+def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> int:
+    """Export MODEL and its model card; compare each exported file with the original.
+
+    If one of several formats fails, the others are written and the exit code is 1.
+    """
     bundle = inference.open_bundle(model)
     bundle.verify()
     require_tensorflow()
@@ -99,19 +109,36 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     with silence_native_stderr():
         import tensorflow  # noqa: F401
 
-    rows = []
-    for name in formats or inference.FORMATS:
+    rows: list[dict[str, Any]] = []
+    formats = formats or tuple(inference.FORMATS)
+    n_failed = 0
+    for name in formats:
         click.echo(f"{name}: converting and comparing", err=True)
-        file = inference.export_model(bundle, name, out)
+        try:
+            file = inference.export_model(bundle, name, out)
+        except (BcModelError, OSError) as error:
+            if len(formats) == 1:
+                raise
+            n_failed += 1
+            message = describe_error(error)
+            rows.append({"format": name, "error": message})
+            click.echo(f"{name}: not exported. {message}", err=True)
+            continue
         difference, n_images = file.max_difference, file.n_images
         row = {"format": name, "path": str(file.path)}
         rows.append(row | {"max_difference": difference, "n_images": n_images})
         if not as_json:
             text = f"largest difference from the original {difference:.1e} on {n_images} images"
             click.echo(f"{file.path}: {text}")
+    if n_failed == len(formats):
+        raise ModelError(
+            f"None of {n_failed} formats could be exported. Expected a writable directory and the "
+            "packages for export. The reason for each is listed above."
+        )
     card_file = out / f"{bundle.card.name}.md"
     write_text_atomic(card_file, reporting.card_to_markdown(bundle.card))
     print_json(rows) if as_json else click.echo(f"{card_file}: inputs and outputs")
+    return 1 if n_failed else 0
 
 
 @model_commands.command()

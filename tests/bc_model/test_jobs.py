@@ -412,6 +412,25 @@ def test_is_alive_other_host_is_measured_with_the_clock_of_the_files(
     assert is_alive(OTHER_HOST, file)
 
 
+def test_create_job_deletes_what_killed_processes_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: 4e9)  # Another machine stores the directory.
+    for prefix in (jobs.STAGING_PREFIX, jobs.DELETED_PREFIX):
+        for name, age_s in (("old", jobs.MAX_HIDDEN_AGE_S + 60), ("new", 7200)):
+            (tmp_path / f"{prefix}{name}-folder").mkdir()
+            (tmp_path / f"{prefix}{name}-file").touch()
+            (tmp_path / f"{prefix}{name}-link").symlink_to(tmp_path)
+            for path in tmp_path.glob(f"{prefix}{name}-*"):
+                os.utime(path, (now_s - age_s,) * 2, follow_symlinks=False)
+    jobs.create_job(Job(tmp_path / "job"), lambda job: job.write_status("queued"))
+    left = {path.name for path in tmp_path.iterdir()} - {jobs.LOCK_FILE, "job"}
+    assert left == {
+        f"{p}new-{k}" for p in (".new-", ".deleted-") for k in ("folder", "file", "link")
+    }
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

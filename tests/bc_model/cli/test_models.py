@@ -153,6 +153,19 @@ def test_export_of_a_changed_model_is_refused(command: Command, run: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_export_goes_on_after_a_format_that_fails(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out/tiny.onnx").mkdir(parents=True)
+    arguments = ("export", run, "--out", tmp_path / "out", "--format", "onnx", "--format", "keras")
+    code, out, err = command(*arguments, "--json")
+    failed, exported = json.loads(out)
+    assert (code, failed["format"], exported["format"]) == (1, "onnx", "keras")
+    assert f"onnx: not exported. {failed['error']}" in err
+    assert (tmp_path / "out/tiny.md").exists()
+    assert Path(exported["path"]).stat().st_size > 10_000
+
+
 def test_export_with_an_unknown_format_is_refused(
     command: Command, run: Path, tmp_path: Path
 ) -> None:

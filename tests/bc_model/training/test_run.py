@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,15 +103,6 @@ def test_create_that_is_killed_leaves_no_listed_directory(
     message = "Run 'a' cannot be created. The disk is full ('x'). Free disk space and try again."
     assert str(caught.value) == message
     assert list((tmp_path / "runs").iterdir()) == []
-
-
-def test_create_clears_what_killed_processes_left(tmp_path: Path) -> None:
-    for name, age_s in ((".new-old", 4000), (".deleted-old", 4000), (".new-fresh", 10)):
-        (tmp_path / name).mkdir()
-        time_s = time.time() - age_s
-        os.utime(tmp_path / name, (time_s, time_s))
-    Run.create(tmp_path / "a", TrainingConfig("set"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-fresh", "a"]
 
 
 @pytest.mark.parametrize("name", ["status.json", "config.json", "job.json"])
