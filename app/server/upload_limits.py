@@ -80,7 +80,7 @@ class UploadLimitMiddleware:
             await refusal(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send, n_bytes: int) -> None:
-        has_response = False
+        n_receiving = n_bytes
         end_s = time.monotonic() + START_S + n_bytes / MIN_BYTES_PER_S
 
         async def receive_in_time() -> Message:
@@ -91,18 +91,20 @@ class UploadLimitMiddleware:
                 return {"type": "http.disconnect"}
 
         async def note_response(message: Message) -> None:
-            nonlocal has_response
-            has_response = True
+            # The content is stored before the response, and counts as held from then on.
+            nonlocal n_receiving
+            self.n_receiving_bytes -= n_receiving
+            n_receiving = 0
             await send(message)
 
-        self.n_receiving_bytes += n_bytes
+        self.n_receiving_bytes += n_receiving
         try:
             await self.app(scope, receive_in_time, note_response)
         except ClientDisconnect:
-            if not has_response:
+            if n_receiving:
                 await _refuse(408, "The upload was interrupted.")(scope, receive, send)
         finally:
-            self.n_receiving_bytes -= n_bytes
+            self.n_receiving_bytes -= n_receiving
 
     def _is_in_time(self, session: str) -> bool:
         """Count an upload, and return whether its session and the server are within the limits."""

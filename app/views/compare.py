@@ -91,10 +91,16 @@ for name in names:
     try:
         run = find_run(runs_dir(), name)
         run.read_config()  # A damaged run is left out of the comparison.
-        histories[name] = run.read_history()
     except RunError as error:
         show_error(error, title=f"Run {name} not available")
         show_delete(Run(runs_dir() / name))
+        continue
+    try:
+        histories[name] = run.read_history()
+    except RunError as error:
+        show_error(error, title=f"Curves of run {name} not available")
+        show_delete(run)
+        histories[name] = []
 if len(histories) < 2:
     st.info("Select at least two readable runs.", icon=":material/info:")
     st.stop()

@@ -23,9 +23,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bc_model.data.breakhis import IMAGE_SUFFIXES
+from bc_model.data.disk_space import require_free_space
 from bc_model.data.image_headers import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
-from bc_model.utils.disk import require_free_space
 from bc_model.utils.io import open_regular
 
 MAX_ENTRIES = 100_000
@@ -484,8 +484,8 @@ def _check_path(archive: str, name: str) -> str:
     parts = [part for part in name.removesuffix("/").split("/") if part != "."]
     if problem := _find_path_problem(name, parts):
         raise ArchiveError(
-            f"{archive} contains the unsafe path {name[:80]!a}, {problem}. Expected paths inside "
-            "the archive that are valid on every system. Nothing was imported. "
+            f"{archive} contains the invalid path '{_escape(name[:80])}', {problem}. Expected "
+            "paths inside the archive that are valid on every system. Nothing was imported. "
             + (_REPACK if "\\" in name else "Rename the file or folder, and pack the folder again.")
         )
     return "/".join(parts)
@@ -496,7 +496,7 @@ def _find_path_problem(name: str, parts: list[str]) -> str:
     if ".." in parts or "" in parts:
         return "which leads out of the archive or has an empty part"
     if invalid := _INVALID_CHARACTERS.search(name):
-        return f"which contains the character {invalid[0]!a}"
+        return f"which contains the character '{_escape(invalid[0])}'"
     is_long = any(len(part.encode()) > _MAX_NAME_BYTES for part in parts)
     if is_long or len(name) > _MAX_PATH_LENGTH:
         return f"which has more than {_MAX_PATH_LENGTH} characters, or {_MAX_NAME_BYTES} in a part"
@@ -532,3 +532,9 @@ def _not_a_plain_file(archive: str, path: str) -> ArchiveError:
         f"{archive} contains {path}, which is a link or device. Nothing was imported. Pack plain "
         "files only."
     )
+
+
+def _escape(text: str) -> str:
+    """Return a text with escapes for control characters and letters outside ASCII."""
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable.encode("ascii", "backslashreplace").decode("ascii")

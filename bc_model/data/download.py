@@ -21,8 +21,8 @@ import filelock
 
 from bc_model import __version__
 from bc_model.data.archives import CHUNK, MAX_TOTAL_GB
+from bc_model.data.disk_space import require_free_space
 from bc_model.errors import DownloadError, RecordError
-from bc_model.utils.disk import require_free_space
 from bc_model.utils.io import open_regular
 from bc_model.utils.serialization import read_record, write_record
 

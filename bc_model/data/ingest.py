@@ -26,6 +26,7 @@ from bc_model.data.archives import (
 )
 from bc_model.data.breakhis import CLASSES, parse_name
 from bc_model.data.dataset import Progress
+from bc_model.data.disk_space import explain_write_errors, require_free_space
 from bc_model.data.download import OFFICIAL_URL, check_checksum, check_url, discard_partial, fetch
 from bc_model.data.registry import (
     IMAGES_FOLDER,
@@ -55,7 +56,6 @@ from bc_model.jobs import (
     locked,
     reap_children,
 )
-from bc_model.utils.disk import explain_write_errors, require_free_space
 from bc_model.utils.io import describe_error
 
 DOWNLOADS_FOLDER = ".downloads"

@@ -16,9 +16,9 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES, name_key, parse_name
 from bc_model.data.dataset import Dataset
+from bc_model.data.disk_space import explain_write_errors
 from bc_model.data.registry import datasets_dir
 from bc_model.errors import DataError, SplitError
-from bc_model.utils.disk import explain_write_errors
 from bc_model.utils.io import read_bytes, write_bytes_atomic
 
 MIN_LISTED_PROPORTION = 0.9

@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypedDict
 
 from bc_model.data.breakhis import IMAGE_SUFFIXES
+from bc_model.data.disk_space import explain_write_errors
 from bc_model.data.images import list_image_files
 from bc_model.errors import DataError
-from bc_model.utils.disk import explain_write_errors
 from bc_model.utils.io import project_dir, read_bytes, write_text_atomic
 from bc_model.utils.serialization import check_fields, parse_json
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from bc_model.data.breakhis import FIRST_SYNTHETIC_CASE, SUBTYPES
+from bc_model.data.disk_space import explain_write_errors, require_free_space
 from bc_model.errors import ConfigError
-from bc_model.utils.disk import explain_write_errors, require_free_space
 
 _EOSIN = np.array([236.0, 178.0, 206.0])
 _NUCLEUS = np.array([104.0, 70.0, 148.0])

@@ -43,7 +43,7 @@ AUGMENTATION_VERSION = 1
 
 _MIN_RESERVE_BYTES = 500_000_000
 _RESERVE_PROPORTION = 0.05
-_WITHOUT_CACHE = "turn off cache_features"
+_WITHOUT_CACHE = "turn off cached features (--no-cache-features)"
 _STALE_S = 600.0
 """A temporary file that has not grown for so long belongs to a killed process."""
 
@@ -315,9 +315,9 @@ def check_disk_space(directory: Path, size_bytes: int) -> None:
     reserve = max(_MIN_RESERVE_BYTES, round(size_bytes * _RESERVE_PROPORTION))
     if free < size_bytes + reserve:
         raise RunError(
-            f"The disk is too small for the feature cache in {directory}. Expected "
-            f"{size_bytes / 1e6:,.1f} MB and a reserve of {reserve / 1e9:.1f} GB, got "
-            f"{free / 1e9:.1f} GB. Free disk space, or {_WITHOUT_CACHE}."
+            f"The disk is too full for the feature cache in {directory}. Expected "
+            f"{(size_bytes + reserve) / 1e6:,.0f} MB of free space, got "
+            f"{free / 1e6:,.0f} MB. Free disk space, or {_WITHOUT_CACHE}."
         )
 
 

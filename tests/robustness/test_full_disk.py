@@ -21,9 +21,9 @@ from bc_model.data import (
     start_download,
     store_fold_contents,
 )
+from bc_model.data.disk_space import explain_write_errors, require_free_space
 from bc_model.data.registry import staging_folder
 from bc_model.errors import BcModelError, DataError
-from bc_model.utils.disk import explain_write_errors, require_free_space
 from tests.file_server import Server
 
 resource = pytest.importorskip("resource", reason="needs the limits of POSIX")

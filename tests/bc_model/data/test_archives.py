@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from bc_model.data import archives as archives
+from bc_model.data import disk_space
 from bc_model.data.archives import Unpacked, open_archive, unpack
 from bc_model.errors import ArchiveError, DataError
-from bc_model.utils import disk
 
 B = "set/benign/SOB_B_A-14-100-40-001.png"
 M = "set/malignant/SOB_M_DC-14-300-40-001.png"
@@ -168,7 +168,7 @@ def test_unpack_unsafe_path_refuses_archive(
 ) -> None:
     path = make(tmp_path / "a", [(B, PNG), (name, PNG)])
     before = set(tmp_path.rglob("*"))
-    with pytest.raises(ArchiveError, match="a contains the unsafe path"):
+    with pytest.raises(ArchiveError, match="a contains the invalid path"):
         extract(path, out)
     assert {p for p in set(tmp_path.rglob("*")) - before if not p.is_relative_to(out)} == set()
     assert set(read_tree(out)) <= {B}
@@ -177,7 +177,7 @@ def test_unpack_unsafe_path_refuses_archive(
 def test_unpack_null_byte_in_zip_name_is_refused(tmp_path: Path, out: Path) -> None:
     path = make_zip(tmp_path / "a", [(B, PNG), ("set/evilXpng", PNG)])
     path.write_bytes(path.read_bytes().replace(b"evilXpng", b"evil\0png"))
-    with pytest.raises(ArchiveError, match="unsafe path"):
+    with pytest.raises(ArchiveError, match="invalid path"):
         extract(path, out)
 
 
@@ -430,7 +430,7 @@ def test_unpack_mutated_archives_raise_archive_error_only(
 def test_unpack_full_disk_raises_data_error(
     tmp_path: Path, out: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "MIN_FREE_MB", 10**9)
+    monkeypatch.setattr(disk_space, "MIN_FREE_MB", 10**9)
     with pytest.raises(DataError, match=r"Unpacking needs 1000000\.0 GB in .* Free disk space"):
         extract(make(tmp_path / "a", [(B, PNG)]), out)
     assert not out.exists()

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data import download
+from bc_model.data import disk_space, download
 from bc_model.data.download import check_checksum, fetch
 from bc_model.errors import DataError, DownloadError
-from bc_model.utils import disk
 from tests.file_server import CONTENT, OTHER, Server
 
 
@@ -245,7 +244,7 @@ def test_fetch_locked_address_is_refused(server: Server, tmp_path: Path) -> None
 def test_fetch_full_disk_raises_data_error(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "MIN_FREE_MB", 10**9)
+    monkeypatch.setattr(disk_space, "MIN_FREE_MB", 10**9)
     with pytest.raises(DataError, match=r"The download needs 1000000\.0 GB"):
         download_file(server, tmp_path)
     assert not list(tmp_path.glob("*.part"))

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data import ingest
+from bc_model.data import disk_space, ingest
 from bc_model.data.dataset import load_dataset
 from bc_model.data.ingest import IngestResult, add_archive, add_dataset, add_download
 from bc_model.data.registry import list_datasets, open_dataset
 from bc_model.errors import ArchiveError, DataError, DownloadError, FolderNotFoundError
-from bc_model.utils import disk
 from tests.file_server import Server
 
 
@@ -163,7 +162,7 @@ def test_add_archive_too_large_upload_is_stopped(
 def test_add_archive_full_disk_leaves_nothing(
     archive: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "MIN_FREE_MB", 10**9)
+    monkeypatch.setattr(disk_space, "MIN_FREE_MB", 10**9)
     for source in (archive, SlowStream(archive.read_bytes())):
         with pytest.raises(DataError, match="Free disk space"):
             add_archive(source, "synthetic", registry=registry)

@@ -25,13 +25,16 @@ def require_free_space(folder: Path, size_bytes: int, action: str) -> None:
 
     The folder may be missing, and `action` is the subject of the message.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    parents = [path for path in (folder, *folder.absolute().parents) if path.name[:1] != "."]
+    existing = next((path for path in parents if os.path.exists(path)), None)  # noqa: PTH110
+    if existing is None:
+        raise DataError(f"{action} failed. There is no disk for {folder}. Choose another folder.")
     free = shutil.disk_usage(existing).free
     needed = size_bytes + MIN_FREE_MB * 10**6
     if free < needed:
         raise DataError(
-            f"{action} needs {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are "
-            "free. Free disk space, or choose a folder on another disk (BC_DATASETS)."
+            f"{action} needs {needed / 1e9:.1f} GB in {parents[0]}, but only {free / 1e9:.1f} GB "
+            "are free. Free disk space, or choose a folder on another disk (BC_DATASETS)."
         )
 
 
