@@ -24,6 +24,7 @@ from app.server.session_memory import (
     is_upload_lost,
     register_holder,
 )
+from tests.app.server.coroutines import run_coroutine
 
 MB = 2**20
 
@@ -62,7 +63,7 @@ def close_tabs(tmp_path: Path, ttl_s: float, *, max_closed_bytes: int) -> tuple[
         await server.stopped
         return n_freed, left
 
-    return asyncio.run(run())
+    return run_coroutine(run())
 
 
 @pytest.fixture(autouse=True)
@@ -146,5 +147,5 @@ def test_expire_sessions_goes_on_after_an_error(monkeypatch):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(expire_sessions(), timeout=0.1)
 
-    asyncio.run(run())
+    run_coroutine(run())
     assert len(calls) > 1

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.server import upload_limits
 from app.server.upload_limits import UploadLimitMiddleware, read_memory_limit
+from tests.app.server.coroutines import run_coroutine
 
 PATH = "/base/_stcore/upload_file/session-1/file-1"
 
@@ -61,21 +62,21 @@ class Client:
 
 def test_upload_within_the_limits_is_stored() -> None:
     client = Client()
-    assert asyncio.run(client.send(b"x" * 600, b"x" * 400)) == (204, "")
+    assert run_coroutine(client.send(b"x" * 600, b"x" * 400)) == (204, "")
     assert client.app.n_receiving_bytes == 0
 
 
 def test_upload_above_the_memory_limit_is_refused() -> None:
-    status, text = asyncio.run(Client().send(b"", length=1001))
+    status, text = run_coroutine(Client().send(b"", length=1001))
     assert status == 413
     assert text == "All uploads together are limited to 0 MB (BC_UPLOAD_MEMORY_MB).\n"
 
 
 def test_held_uploads_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_limits, "count_held_bytes", lambda: 500)
-    status, text = asyncio.run(Client().send(b"x" * 501))
+    status, text = run_coroutine(Client().send(b"x" * 501))
     assert (status, "Try again later" in text) == (429, True)
-    assert asyncio.run(Client().send(b"x" * 500)) == (204, "")
+    assert run_coroutine(Client().send(b"x" * 500)) == (204, "")
 
 
 def test_uploads_at_the_same_time_count() -> None:
@@ -87,7 +88,7 @@ def test_uploads_at_the_same_time_count() -> None:
         wait.set()
         return (await first)[0], second, (await client.send(b"x" * 600))[0]
 
-    assert asyncio.run(upload()) == (204, 429, 204)
+    assert run_coroutine(upload()) == (204, 429, 204)
 
 
 def test_refused_upload_is_read_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,20 +112,20 @@ def test_refused_upload_is_read_before_the_answer(monkeypatch: pytest.MonkeyPatc
         await UploadLimitMiddleware(store, memory_bytes=1000)(scope, receive, send)
         return len(received)
 
-    assert asyncio.run(upload()) == 4
+    assert run_coroutine(upload()) == 4
     assert received == [1, 1, 1, 429]
 
 
 @pytest.mark.parametrize("length", ["", "-1", "many", "1e3"])
 def test_upload_without_a_length_is_refused(length: str) -> None:
-    assert asyncio.run(Client().send(b"x", length=length))[0] == 411
+    assert run_coroutine(Client().send(b"x", length=length))[0] == 411
 
 
 def test_idle_upload_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would reserve memory for ever."""
     monkeypatch.setattr(upload_limits, "IDLE_S", 0.01)
     client = Client()
-    assert asyncio.run(client.send(b"x", b"x", wait=asyncio.Event()))[0] == 408
+    assert run_coroutine(client.send(b"x", b"x", wait=asyncio.Event()))[0] == 408
     assert client.app.n_receiving_bytes == 0
 
 
@@ -140,18 +141,18 @@ def test_number_of_uploads_is_limited_by_session_and_in_total(
         return (await client.send(b"x", path=PATH.replace("session-1", str(session))))[0]
 
     client = Client()
-    statuses = [asyncio.run(upload(client, session)) for session in (1, 1, 1, 1, 2, 2, 2, 3)]
+    statuses = [run_coroutine(upload(client, session)) for session in (1, 1, 1, 1, 2, 2, 2, 3)]
     assert statuses == [204, 204, 204, 429, 204, 204, 429, 429]
     now += upload_limits.PERIOD_S + 1
-    assert asyncio.run(upload(client, 1)) == 204
+    assert run_coroutine(upload(client, 1)) == 204
     assert list(client.app.times) == ["1"]
 
 
 def test_other_requests_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_limits, "count_held_bytes", lambda: 10_000)
     client = Client()
-    assert asyncio.run(client.send(b"x", method="DELETE"))[0] == 204
-    assert asyncio.run(client.send(b"x", path="/_stcore/health"))[0] == 204
+    assert run_coroutine(client.send(b"x", method="DELETE"))[0] == 204
+    assert run_coroutine(client.send(b"x", path="/_stcore/health"))[0] == 204
 
 
 def test_upload_at_a_slow_rate_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +160,7 @@ def test_upload_at_a_slow_rate_is_ended(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(upload_limits, "START_S", 0.0)
     monkeypatch.setattr(upload_limits, "MIN_BYTES_PER_S", 1000)
     client = Client()
-    assert asyncio.run(client.send(b"x", b"x", wait=asyncio.Event()))[0] == 408
+    assert run_coroutine(client.send(b"x", b"x", wait=asyncio.Event()))[0] == 408
     assert client.app.n_receiving_bytes == 0
 
 
@@ -169,7 +170,7 @@ def test_upload_of_an_unknown_session_is_refused_at_once(monkeypatch: pytest.Mon
     instance.is_active_session = lambda session: session == "other"
     monkeypatch.setattr(upload_limits.runtime, "get_instance", lambda: instance)
     client = Client()
-    status, _ = asyncio.run(client.send(b"x", b"", wait=asyncio.Event()))  # It is not read.
+    status, _ = run_coroutine(client.send(b"x", b"", wait=asyncio.Event()))  # It is not read.
     assert (status, client.app.times) == (400, {})
 
 
@@ -178,9 +179,9 @@ def test_closed_tabs_are_freed_before_an_upload_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr(upload_limits, "count_held_bytes", lambda: held[0])
     monkeypatch.setattr(upload_limits, "free_closed_sessions", lambda: held.pop(0))
     client = Client()
-    assert asyncio.run(client.send(b"x" * 400))[0] == 204
+    assert run_coroutine(client.send(b"x" * 400))[0] == 204
     assert held == [600, 0]
-    assert asyncio.run(client.send(b"x" * 401))[0] == 204
+    assert run_coroutine(client.send(b"x" * 401))[0] == 204
     assert held == [0]
 
 

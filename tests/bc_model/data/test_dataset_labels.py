@@ -134,10 +134,10 @@ def test_load_dataset_stopped_reading_skips_remaining_files(
         Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
     read_paths, read_fingerprint = [], dataset_module.read_fingerprint
 
-    def read_slowly(path: Path, *args: Any) -> Any:
+    def read_slowly(path: Path, *args: Any, **options: Any) -> Any:
         read_paths.append(path)
         time.sleep(0.005)
-        return read_fingerprint(path, *args)
+        return read_fingerprint(path, *args, **options)
 
     def stop(done: int, of: int) -> None:
         raise KeyboardInterrupt

@@ -72,7 +72,7 @@ def test_train_with_small_disk_raises_before_the_first_epoch(
     run = Run.create(tmp_path / "run")
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(RunError, match=r"got 0\.0 GB\. Free disk space"):
+    with pytest.raises(RunError, match=r"got 1 MB\. Free disk space"):
         train(pretrained, run)
     assert run.read_history() == []
 
