@@ -52,6 +52,9 @@ class Session:
         self._http = requests.Session()
         self._http.trust_env = False  # No proxy.
         self._http.headers["Origin"] = url
+        # The server closes idle connections after 5 s, maybe while a request is on its way. A
+        # browser then repeats the request on a new connection.
+        self._http.headers["Connection"] = "close"
         self._get("/_stcore/health")
         self._xsrf = self._http.cookies.get(XSRF_COOKIE, "")
         self._socket = connect(

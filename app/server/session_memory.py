@@ -27,7 +27,8 @@ logger = logging.getLogger("app")
 
 
 async def expire_sessions() -> None:
-    """Free expired sessions and idle cache entries, as long as the server runs."""
+    """Free expired sessions, idle cache entries and garbage, as long as the server runs."""
+    n_collections = 0
     while True:
         await asyncio.sleep(PERIOD_S)
         try:
@@ -35,8 +36,9 @@ async def expire_sessions() -> None:
         except Exception:
             logger.exception("Expired sessions cannot be freed")
             continue
-        if n_freed:
+        if n_freed or _count_collections() > n_collections:
             await asyncio.to_thread(_return_memory)
+            n_collections = _count_collections()
 
 
 def free_sessions(server: Runtime, max_closed_bytes: int = MAX_CLOSED_MB * 2**20) -> int:
@@ -107,8 +109,13 @@ def _count_upload_bytes(server: Runtime, session_id: str) -> int:
     return sum(len(file.data) for file in list(files.get(session_id, {}).values()))
 
 
+def _count_collections() -> int:
+    """Return the number of collections of young objects, which idle servers hardly create."""
+    return int(gc.get_stats()[0]["collections"])
+
+
 def _return_memory() -> None:
-    """Collect the freed sessions, which contain cycles, and return their memory to the system."""
+    """Collect garbage, such as freed sessions, and return its memory to the system."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # Only glibc has it.
         ctypes.CDLL(None).malloc_trim(0)
