@@ -182,14 +182,11 @@ def hostile_uploads(url: str, errors: list[str]) -> Iterator[None]:
         while not is_over.is_set():
             try:
                 with Session(url) as session:
-                    while not is_over.is_set():
-                        session.upload(UPLOADER, [files[n_uploads % len(files)]])
-                        n_uploads += HOSTILE_SESSIONS
-                        is_over.wait(1.0)
+                    session.upload(UPLOADER, [files[n_uploads % len(files)]])
             except Exception as error:  # The server may refuse an attacker, but must not end.
                 errors.append(f"{type(error).__name__}: {error}")
-                n_uploads += HOSTILE_SESSIONS
-                is_over.wait(1.0)
+            n_uploads += HOSTILE_SESSIONS
+            is_over.wait(1.0)
 
     with ThreadPoolExecutor(HOSTILE_SESSIONS) as pool:
         attacks = [pool.submit(attack, number) for number in range(HOSTILE_SESSIONS)]
