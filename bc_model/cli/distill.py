@@ -13,9 +13,16 @@ from bc_model import distillation, inference
 from bc_model.cli.options import PATH, json_option, print_json
 from bc_model.errors import ConfigError, FolderNotFoundError
 from bc_model.training import runs_dir
-from bc_model.utils import check_writable, format_count, require_tensorflow, to_json
+from bc_model.utils import (
+    check_writable,
+    format_count,
+    require_tensorflow,
+    to_json,
+    usable_cores,
+)
 
 DATASETS = ("breakhis_100x", "breakhis_200x_224")
+EXTRA_DATASETS = ("breakhis_originals", "breakhis_originals_more")
 FOLD_FILE = Path("folds") / "dsfold1.txt"
 
 
@@ -28,31 +35,24 @@ FOLD_FILE = Path("folds") / "dsfold1.txt"
     help="Directory for intermediate results, from which an interrupted build resumes.",
 )  # fmt: skip
 @click.option(
-    "--processes", type=click.IntRange(0, 61), default=0, show_default=True,
-    help="Additional processes for augmentation. The result is the same.",
-)  # fmt: skip
-@click.option(
-    "--nested-cv", "networks", type=click.Choice(distillation.NESTED_NETWORKS),
-    default="proxy-selects", show_default=True,
-    help="Networks of the nested cross-validation; see above.",
+    "--processes", type=click.IntRange(0, 61), default=usable_cores, show_default="all cores",
+    help="Processes that make training views. The result is the same.",
 )  # fmt: skip
 @click.option(
     "--train-only", is_flag=True, help="Only train and store results in the work directory."
 )
 @json_option
 def build_bundled(
-    data_dir: Path, out: Path | None, work: Path, processes: int, networks: str, train_only: bool,
-    as_json: bool,
-) -> int:  # fmt: skip
+    data_dir: Path, out: Path | None, work: Path, processes: int, train_only: bool, as_json: bool
+) -> int:
     """Train the bundled model from random weights and cross-validate its configuration.
 
     DATA (default: BC_DATA) contains breakhis_100x, breakhis_200x_224 and optionally the official
-    fold files. The build takes about twelve hours on two cores with bfloat16.
+    fold files and two extracts of full-size images, breakhis_originals and
+    breakhis_originals_more. The build needs the packages of requirements-distill.txt and about two
+    hours on two cores with bfloat16.
 
-    Nested cross-validation selects the configuration with 20 proxy networks and evaluates it with
-    5 ResNet50s (proxy-selects), or does both with 25 proxy networks (proxy) or 25 ResNet50s
-    (full, requires an accelerator). --train-only runs the long part on an accelerator, also with
-    KERAS_BACKEND=jax.
+    --train-only runs the long part on an accelerator, also with KERAS_BACKEND=jax.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     _prepare_backend()
@@ -62,24 +62,25 @@ def build_bundled(
     fold_file = data_dir / FOLD_FILE if (data_dir / FOLD_FILE).is_file() else None
     if fold_file is None:
         click.echo(f"No {data_dir / FOLD_FILE}. The official folds are skipped.", err=True)
+    extra = tuple(name for name in EXTRA_DATASETS if (data_dir / name).is_dir())
+    networks = distillation.prepare_networks(
+        data_dir, DATASETS, extra, work, distillation.DistillationConfig(), processes
+    )
     if train_only:
-        _train(data_dir, work, fold_file, processes, networks)
+        distillation.cross_validate_protocols(networks, fold_file)
+        networks.train_on_all()
         text = f"Training results written to {work}"
         print_json({"work": str(work)}) if as_json else click.echo(text)
         return 0
     out = out or inference.bundled_model_dir("bundled")
-    nested = distillation.nested_configs(networks, distillation.DistillationConfig())
-    bundle = distillation.build_bundled_model(
-        data_dir, DATASETS, out, work, fold_file, n_processes=processes, nested=nested
-    )
+    bundle = distillation.build_bundled_model(networks, out, fold_file)
     if as_json:
         print_json(to_json(bundle.card))
         return 0
     for row in bundle.card.metrics.protocols:
         _print_row(row.protocol + (" (with leakage)" if row.has_leakage else ""), row)
     if result := bundle.card.metrics.nested:
-        selected_by = f"; selected by {result.selected_by}" if result.selected_by else ""
-        _print_row(f"case, nested{selected_by}; evaluated with {result.network}", result)
+        _print_row(f"case, nested; evaluated with {result.network}", result)
     click.echo(f"Model written to {bundle.folder}")
     return 0
 
@@ -110,19 +111,6 @@ def _prepare_backend() -> None:
                 f"KERAS_BACKEND '{backend}' is not available ({error}). Install it, for example "
                 "with 'pip install jax', or unset the variable."
             ) from error
-
-
-def _train(
-    data_dir: Path, work: Path, fold_file: Path | None, processes: int, networks: str
-) -> None:
-    config = distillation.DistillationConfig()
-    source = distillation.TrainingImages.read(data_dir, DATASETS, config.image_size)
-    distillation.cross_validate_protocols(source, config, work, fold_file, processes)
-    evaluated, selector = distillation.nested_configs(networks, config)
-    distillation.nested_cross_validate(
-        source, evaluated, distillation.SEARCH_SPACE, work, processes, selector=selector
-    )
-    distillation.train_on_all(source, config, work, processes)
 
 
 def _require_datasets(data_dir: Path) -> None:

@@ -1,30 +1,36 @@
-from .augmentation import ViewSampler
 from .build import (
     build_bundled_model,
     cross_validate_protocols,
     nested_cross_validate,
-    train_on_all,
+    prepare_networks,
+    train_final,
 )
-from .config import NESTED_NETWORKS, DistillationConfig
+from .config import DistillationConfig
+from .cross_validation import Networks
 from .data import TrainingImages
 from .features import extract_features
-from .nested_cv import SEARCH_SPACE, nested_configs, proxy_config
+from .last_layer import LastLayer, PooledActivations
+from .nested_cv import SEARCH_SPACE
 from .student import build_student
-from .teacher import Teacher
+from .teacher import LinearTeacher, Teacher
+from .view_pool import ViewPool, ViewSampler
 
 __all__ = [
-    "NESTED_NETWORKS",
     "SEARCH_SPACE",
     "DistillationConfig",
+    "LastLayer",
+    "LinearTeacher",
+    "Networks",
+    "PooledActivations",
     "Teacher",
     "TrainingImages",
+    "ViewPool",
     "ViewSampler",
     "build_bundled_model",
     "build_student",
     "cross_validate_protocols",
     "extract_features",
-    "nested_configs",
     "nested_cross_validate",
-    "proxy_config",
-    "train_on_all",
+    "prepare_networks",
+    "train_final",
 ]

@@ -1,154 +1,174 @@
-"""Augmented training views of the bundled model: crops, colors, flips and mixtures.
+"""Augmentation of training views: scales, colors, and degradations such as blur and compression.
 
-The hand-crafted features are computed from each view, so even views of unrealistic colors have
-valid training targets. Colors are therefore changed over a wide range.
+All changes are applied equally to both classes.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from bc_model.data.breakhis import CLASSES
-from bc_model.data.stain import augment_stain
+from bc_model.data.breakhis import MPP_RANGE
+from bc_model.data.images import FIELD_PX
+from bc_model.data.stain import augment_stain, background_mask
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import TrainingImages
-from bc_model.distillation.features import extract_features
 
-_P_FULL_SCALE, _P_STAIN_JITTER, _P_BLUR_OR_SHARPEN = 0.4, 0.7, 0.2
-_ASPECT_RANGE = (0.85, 1.18)
-_BLUR_SIGMA_PX = (0.4, 1.2)
-_PREFETCHED_PER_PROCESS = 4
-
-
-class Views(NamedTuple):
-    """A batch of views.
-
-    Pixels are uint8 of shape (n, height, width, 3), with the features of `extract_features`. Labels
-    and subtypes are proportions of shape (n, n_classes) and (n, n_subtypes), float32.
-    """
-
-    pixels: np.ndarray
-    features: np.ndarray
-    labels: np.ndarray
-    subtypes: np.ndarray
+_P_COLOR = 0.7
+_P_EMPTY = 0.02
+_ASPECT_RANGE = (0.88, 1.14)
+_SERVING_SCALE_RANGE = (0.8, 1.25)
+_MAX_MAGNIFICATION = 2.5
+"""A crop is enlarged at most by this factor, because it contains no finer detail."""
+_VARIANT_CROP_RANGE = (0.5, 1.0)
+_VARIANT_STAIN_JITTER = 0.2
 
 
-class ViewSampler:
-    """Sample batches of views; a batch depends only on the seed and its step.
-
-    Classes, magnifications, and the cases within them, are equally frequent.
-
-    Parameters
-    ----------
-    source : TrainingImages
-    config : DistillationConfig
-    seed : int
+class View(NamedTuple):
+    """One training view.
 
     Attributes
     ----------
-    subtypes : list of str
-        Subtypes in the order of their one-hot columns.
+    pixels : ndarray of shape (height, width, 3), uint8
+        Input of the network, after degradation.
+    clean : ndarray of shape (height, width, 3), uint8
+        The same view before degradation, from which the training targets are measured.
+    background : ndarray of shape (height, width), bool
+        Background, where no evidence is expected.
+    mpp : float
+        Scale, µm per pixel; not finite for an empty view.
     """
 
-    def __init__(self, source: TrainingImages, config: DistillationConfig, seed: int) -> None:
-        self._pixels, self._config, self._seed = source.pixels, config, seed
-        table = source.table
-        classes = table["class"].to_numpy(str)
-        self._labels = _one_hot(classes, list(CLASSES))
-        self.subtypes = sorted(set(table["subtype"]))
-        self._subtypes = _one_hot(table["subtype"].to_numpy(str), self.subtypes)
-        pools: dict[tuple[int, str], dict[str, list[int]]] = {}
-        rows = zip(table["magnification"], classes, table["case"], strict=True)
-        for index, (magnification, name, case) in enumerate(rows):
-            pools.setdefault((int(magnification), name), {}).setdefault(case, []).append(index)
-        self._pools = [list(cases.values()) for _, cases in sorted(pools.items())]
-
-    def sample_batch(self, step: int) -> Views:
-        """Return the batch of a step."""
-        rng = np.random.default_rng([self._seed, step])
-        first, second = self._sample_indices(rng), rng.permutation(self._sample_indices(rng))
-        views, proportions = [], []
-        for index, other in zip(first, second, strict=True):
-            view, proportion = self._make_view(index, rng), 1.0
-            if rng.random() < self._config.image_mixing:
-                view, proportion = _mix_images(view, self._make_view(other, rng), rng)
-            views.append(view)
-            proportions.append(proportion)
-        weight = np.array(proportions, np.float32)[:, None]
-        labels, subtypes = (
-            weight * one_hot[first] + (1.0 - weight) * one_hot[second]
-            for one_hot in (self._labels, self._subtypes)
-        )
-        pixels = np.stack(views)
-        return Views(pixels, extract_features(pixels), labels, subtypes)
-
-    def sample_indices(self, number: int) -> np.ndarray:
-        """Return the image indices of a batch of unchanged images, shape (n,), int."""
-        return self._sample_indices(np.random.default_rng([self._seed, number, 1]))
-
-    def _sample_indices(self, rng: np.random.Generator) -> np.ndarray:
-        """Sample a case from each pool in turn, then one of its images."""
-        indices = []
-        for position in range(self._config.batch_size):
-            cases = self._pools[position % len(self._pools)]
-            images = cases[rng.integers(len(cases))]
-            indices.append(images[rng.integers(len(images))])
-        return np.array(indices)
-
-    def _make_view(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        config = self._config
-        view = _random_resized_crop(self._pixels[index], config.view_size, config.crop_scale, rng)
-        if rng.random() < 0.5:
-            view = view[:, ::-1]
-        if rng.random() < 0.5:
-            view = view[::-1]
-        if rng.random() < _P_STAIN_JITTER:
-            view = _jitter_stain(view, config.stain_jitter, rng)
-        if rng.random() < config.channel_mixing:
-            view = _mix_channels(view, rng)
-        if rng.random() < _P_BLUR_OR_SHARPEN:
-            view = _blur_or_sharpen(view, rng)
-        return view
+    pixels: np.ndarray
+    clean: np.ndarray
+    background: np.ndarray
+    mpp: float
 
 
-def _one_hot(values: np.ndarray, names: list[str]) -> np.ndarray:
-    return np.eye(len(names), dtype=np.float32)[[names.index(value) for value in values]]
+def frame_mpp(magnification: int) -> float:
+    """Return the scale of an official frame of 700 px width, µm per pixel, a rough estimate.
+
+    Examples
+    --------
+    >>> frame_mpp(200)
+    0.55
+    """
+    low, high = MPP_RANGE[magnification]
+    return (low + high) / 2
 
 
-def _random_resized_crop(
-    image: np.ndarray, size: tuple[int, int], scale_range: tuple[float, float],
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    scale, aspect = 1.0, 1.0
-    if rng.random() >= _P_FULL_SCALE:
-        scale, aspect = rng.uniform(*scale_range), rng.uniform(*_ASPECT_RANGE)
-    height = min(image.shape[0], round(size[0] * scale))
-    width = min(image.shape[1], round(size[1] * scale * aspect))
-    y0 = rng.integers(image.shape[0] - height + 1)
-    x0 = rng.integers(image.shape[1] - width + 1)
-    crop = image[y0 : y0 + height, x0 : x0 + width]
-    if crop.shape[:2] == size:
-        return crop
-    interpolation = cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
-    return cv2.resize(crop, size[::-1], interpolation=interpolation)
+def sample_view(
+    frame: np.ndarray, magnification: int, config: DistillationConfig, rng: np.random.Generator
+) -> View:
+    """Return a random view of a frame, at a random scale.
+
+    Parameters
+    ----------
+    frame : ndarray of shape (height, width, 3), uint8
+        Complete field of view at any size; the scale is that of a width of 700 px.
+    magnification : int
+        Magnification, for example 200 for 200X.
+    config : DistillationConfig
+    rng : numpy.random.Generator
+    """
+    if rng.random() < _P_EMPTY:
+        return _empty_view(config, rng)
+    height, width = config.view_size
+    frame_um = frame_mpp(magnification) * FIELD_PX[0]
+    mpp = _sample_mpp(frame, frame_um, config, rng)
+    aspect = np.sqrt(rng.uniform(*_ASPECT_RANGE))
+    # Frames can be squashed, so both axes are relative to the official aspect ratio.
+    crop_width = min(1.0, width * mpp * aspect / frame_um)
+    crop_height = min(1.0, height * mpp / aspect / (frame_mpp(magnification) * FIELD_PX[1]))
+    crop = _random_crop(frame, (crop_height, crop_width), rng)
+    clean = resize(_random_flip(crop, rng), config.view_size)
+    background = background_mask(clean)
+    if rng.random() < _P_COLOR:
+        clean = jitter_colors(clean, config.stain_jitter, rng)
+    if rng.random() < config.channel_mixing:
+        clean = _mix_channels(clean, rng)
+    # The blur is relative to the width of the frame.
+    pixels = degrade(clean, frame_um / mpp, config, rng)
+    return View(pixels, clean, background, mpp)
 
 
-def _jitter_stain(view: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def sample_variants(
+    frame: np.ndarray, config: DistillationConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the complete image and its augmented variants at the input size of the network.
+
+    Two variants of three are crops of 50 to 100 %, the others have slightly changed colors.
+
+    Returns
+    -------
+    ndarray of shape (1 + n_variants, height, width, 3), uint8
+    """
+    whole = resize(frame, config.image_size)
+    variants = [whole]
+    for number in range(config.n_variants):
+        if number % 3 < 2:
+            scale = rng.uniform(*_VARIANT_CROP_RANGE)
+            crop = _random_crop(frame, (scale, scale), rng)
+            variants.append(resize(crop, config.image_size))
+        else:
+            variants.append(jitter_colors(whole, _VARIANT_STAIN_JITTER, rng))
+    return np.stack(variants)
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image of a height and width, by area averaging if both sides shrink."""
+    image = np.ascontiguousarray(image)
+    if image.shape[:2] == size:
+        return image
+    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+    return cv2.resize(
+        image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def degrade(
+    image: np.ndarray, frame_width_px: float, config: DistillationConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Blur, resample and compress an image, each with a probability.
+
+    `frame_width_px` is the width of a complete frame at the scale of the image, which sets the unit
+    of the blur.
+    """
+    if rng.random() < config.degradation:
+        sigma = rng.uniform(0.0, config.blur_px) * frame_width_px / FIELD_PX[0]
+        if sigma > 0.05:
+            image = cv2.GaussianBlur(image, (0, 0), sigma)
+    if rng.random() < 0.6 * config.degradation:
+        image = resample(image, rng.uniform(1.0, 3.0))
+    if rng.random() < config.degradation:
+        image = compress_jpeg(image, int(rng.integers(*config.jpeg_quality, endpoint=True)))
+    return image
+
+
+def resample(image: np.ndarray, factor: float) -> np.ndarray:
+    """Reduce an image by a factor and enlarge it to its size again."""
+    height, width = image.shape[:2]
+    small = (max(8, round(height / factor)), max(8, round(width / factor)))
+    return resize(resize(image, small), (height, width))
+
+
+def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Compress an RGB image as JPEG and return the decoded image."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None, "it was just encoded"
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
+def jitter_colors(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """Change the stains, sometimes also gamma, contrast and brightness."""
     changed = augment_stain(
-        view, rng.uniform(1.0 - amount, 1.0 + amount, 3), rng.uniform(-amount / 8, amount / 8, 3)
+        image, rng.uniform(1.0 - amount, 1.0 + amount, 3), rng.uniform(-amount / 8, amount / 8, 3)
     )
     if rng.random() < 0.5:
-        gamma = np.exp(rng.normal(0.0, 0.35 * amount, 3))
+        gamma = np.exp(rng.normal(0.0, 0.35 * amount) + rng.normal(0.0, 0.15 * amount, 3))
         changed = 255.0 * (changed / 255.0) ** gamma
     if rng.random() < 0.3:
         mean = changed.mean(axis=(0, 1))
@@ -157,75 +177,49 @@ def _jitter_stain(view: np.ndarray, amount: float, rng: np.random.Generator) -> 
     return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
+def _sample_mpp(
+    frame: np.ndarray, frame_um: float, config: DistillationConfig, rng: np.random.Generator
+) -> float:
+    serving = frame_um / config.image_size[1]
+    largest = min(config.mpp_range[1], frame_um / config.view_size[1])
+    smallest = max(config.mpp_range[0], frame_um / frame.shape[1] / _MAX_MAGNIFICATION)
+    if rng.random() < config.serving_scale_share and serving <= largest:
+        low, high = (factor * serving for factor in _SERVING_SCALE_RANGE)
+    else:
+        low, high = smallest, largest
+    return float(np.exp(rng.uniform(np.log(min(low, largest)), np.log(min(high, largest)))))
+
+
+def _random_crop(
+    frame: np.ndarray, proportions: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    height, width = (
+        max(1, round(p * n)) for p, n in zip(proportions, frame.shape[:2], strict=True)
+    )
+    y0 = rng.integers(frame.shape[0] - height + 1)
+    x0 = rng.integers(frame.shape[1] - width + 1)
+    return frame[y0 : y0 + height, x0 : x0 + width]
+
+
+def _random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    return image[::-1] if rng.random() < 0.5 else image
+
+
 def _mix_channels(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Replace each channel by a weighted mean of all three, which gives unrealistic colors."""
     weights = rng.dirichlet((0.5, 0.5, 0.5), 3).astype(np.float32)
     return np.rint(view @ weights.T).astype(np.uint8)
 
 
-def _blur_or_sharpen(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    blurred = cv2.GaussianBlur(np.ascontiguousarray(view), (0, 0), rng.uniform(*_BLUR_SIGMA_PX))
-    if rng.random() < 0.6:
-        return blurred
-    return np.clip(view.astype(np.int16) * 2 - blurred, 0, 255).astype(np.uint8)
-
-
-def _mix_images(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """Mix two views by mixup or CutMix; return the proportion of the first one as well."""
-    proportion = rng.random()
-    if rng.random() < 0.5:
-        weight = np.float32(proportion)
-        return np.rint(weight * first + (1 - weight) * second).astype(np.uint8), proportion
-    column = round(proportion * first.shape[1])
-    both = np.concatenate([first[:, :column], second[:, column:]], axis=1)
-    return both, column / first.shape[1]
-
-
-_sampler: ViewSampler | None = None
-"""The sampler of a worker process."""
-
-
-@contextmanager
-def prefetch_batches(
-    sampler: ViewSampler, steps: range, n_processes: int
-) -> Iterator[Iterator[Views]]:
-    """Return an iterator of the batches of some steps, in order, as a context manager.
-
-    Worker processes prepare the batches, or else a thread of this process. Their number does not
-    change the batches.
-    """
-    pool: Executor
-    if n_processes:
-        # A forked process would inherit locks that threads of this process hold.
-        pool = ProcessPoolExecutor(
-            n_processes, multiprocessing.get_context("spawn"), _start_worker, (sampler,)
-        )
-    else:
-        pool = ThreadPoolExecutor(1)
-    make_batch = _sample_in_worker if n_processes else sampler.sample_batch
-    pending: deque[Future[Views]] = deque()
-
-    def iterate() -> Iterator[Views]:
-        remaining = iter(steps)
-        for _ in steps:
-            n_free = _PREFETCHED_PER_PROCESS * max(n_processes, 1) - len(pending)
-            pending.extend(pool.submit(make_batch, step) for step in islice(remaining, n_free))
-            yield pending.popleft().result()
-
-    try:
-        yield iterate()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(sampler: ViewSampler) -> None:
-    global _sampler
-    cv2.setNumThreads(1)
-    _sampler = sampler
-
-
-def _sample_in_worker(step: int) -> Views:
-    assert _sampler is not None, "_start_worker sets the sampler"
-    return _sampler.sample_batch(step)
+def _empty_view(config: DistillationConfig, rng: np.random.Generator) -> View:
+    """Return a view without tissue: one color, a gradient, or noise."""
+    height, width = config.view_size
+    first, second = rng.uniform(0, 255, (2, 3))
+    if rng.random() < 0.4:  # the color of glass
+        first, second = rng.uniform(215, 255, (2, 3))
+    ramp = np.linspace(0.0, 1.0, width)[None, :, None] * (rng.random() < 0.5)
+    noise = rng.normal(0.0, rng.choice([0.0, 3.0, 40.0]), (height, width, 3))
+    image = np.clip(first + (second - first) * ramp + noise, 0, 255).astype(np.uint8)
+    return View(image, image, np.ones((height, width), bool), float("nan"))

@@ -18,28 +18,26 @@ from bc_model.checks import make_check
 from bc_model.data.breakhis import is_synthetic
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE
 from bc_model.data.stain import are_gray, stain_statistics
-from bc_model.distillation.config import PROXY, PROXY_DESCRIPTION, DistillationConfig
+from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.cross_validation import (
-    ALWAYS_TRAINED,
     EXCLUDED,
     Folds,
     Logits,
-    cache_key,
+    Networks,
     case_folds,
     fit_pooled_temperature,
     fold_logits,
     fold_predictions,
     image_folds,
+    is_test_image,
     official_folds,
     out_of_fold_predictions,
 )
 from bc_model.distillation.data import TrainingImages
-from bc_model.distillation.nested_cv import (
-    SEARCH_SPACE,
-    NestedCrossValidation,
-    nested_configs,
-    require_folds,
-)
+from bc_model.distillation.imagenet import write_networks
+from bc_model.distillation.last_layer import HeadOptions, LastLayer
+from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation, require_folds
+from bc_model.distillation.view_pool import ViewPool
 from bc_model.errors import ConfigError
 from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE, NESTED_CROSS_VALIDATION_FILE
 from bc_model.evaluation.evaluate import evaluate_predictions
@@ -85,38 +83,63 @@ _CARD_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", 
 
 @dataclass(frozen=True)
 class ProtocolLogits:
-    """The logits under one protocol, of all folds or of one fold that shows the leakage effect."""
+    """The logits under one protocol, of all folds or of one fold that shows the leakage effect.
+
+    `teacher` are the logits of the teachers of the same folds.
+    """
 
     folds: Folds
     logits: Logits
+    teacher: Logits
 
 
-def build_bundled_model(
-    root: Path, dataset_names: tuple[str, ...], bundle_dir: Path, work_dir: Path,
-    fold_file: Path | None, config: DistillationConfig | None = None, n_processes: int = 0,
-    search_space: SearchSpace | None = SEARCH_SPACE,
-    nested: tuple[DistillationConfig, DistillationConfig] | None = None,
-) -> Bundle:  # fmt: skip
-    """Cross-validate the configuration, train on all images, and write the model bundle.
+def prepare_networks(
+    root: Path, dataset_names: tuple[str, ...], extra_names: tuple[str, ...], work_dir: Path,
+    config: DistillationConfig, n_processes: int = 0,
+) -> Networks:  # fmt: skip
+    """Read the images and make the training views.
 
     Parameters
     ----------
     root : Path
         Directory of the datasets.
-    dataset_names : tuple of str
+    dataset_names, extra_names : tuple of str
+        Evaluated datasets, and datasets for training views only; see `TrainingImages.read`.
+    work_dir : Path
+        Directory of intermediate results, from which an interrupted computation continues.
+    config : DistillationConfig
+    n_processes : int
+        Number of worker processes that make views.
+
+    Raises
+    ------
+    DataError, FolderNotFoundError
+        The datasets cannot be used.
+    ConfigError
+        The networks with ImageNet weights are not installed.
+    """
+    source = TrainingImages.read(root, dataset_names, config.image_size, extra_names)
+    write_networks(work_dir)
+    pool = ViewPool.load_or_make(source, config, work_dir, n_processes)
+    return Networks(source, pool, config, work_dir)
+
+
+def build_bundled_model(
+    networks: Networks, bundle_dir: Path, fold_file: Path | None,
+    search_space: SearchSpace | None = SEARCH_SPACE,
+) -> Bundle:  # fmt: skip
+    """Cross-validate the configuration, train on all images, and write the model bundle.
+
+    Parameters
+    ----------
+    networks : Networks
+        From `prepare_networks`.
     bundle_dir : Path
         Directory of the bundle; replaced if it exists.
-    work_dir : Path
-        Directory of intermediate results, from which an interrupted build continues.
     fold_file : Path or None
         Official fold file.
-    config : DistillationConfig, optional
-    n_processes : int
-        Number of worker processes that prepare views.
     search_space : SearchSpace or None
         Search space of nested cross-validation; None omits it.
-    nested : (DistillationConfig, DistillationConfig), optional
-        Result of `nested_configs`. By default, the proxy network selects.
 
     Returns
     -------
@@ -124,38 +147,33 @@ def build_bundled_model(
 
     Raises
     ------
-    DataError, FolderNotFoundError
-        The datasets cannot be used.
     ConfigError
         The bundle cannot be written to this directory, there are too few folds for nested
         cross-validation, or the Keras backend is not TensorFlow.
     """
     _require_bundle_dir(bundle_dir)
     _require_tensorflow_backend()
-    config = config or DistillationConfig()
-    evaluated, selector = nested or nested_configs("proxy-selects", config)
     if search_space:
-        require_folds(evaluated)
-    source = TrainingImages.read(root, dataset_names, config.image_size)
+        require_folds(networks.config)
+    source = networks.source
     _require_tissue(source, bundle_dir)
-    results = cross_validate_protocols(source, config, work_dir, fold_file, n_processes)
+    results = cross_validate_protocols(networks, fold_file)
     nested_result, nested_predictions = None, None
     if search_space:
-        nested_result, nested_predictions = nested_cross_validate(
-            source, evaluated, search_space, work_dir, n_processes, selector=selector
-        )
-    model = train_on_all(source, config, work_dir, n_processes)
+        nested_result, nested_predictions = nested_cross_validate(networks, search_space)
+    model = train_final(networks)
     reports = protocol_reports(source.table, results)
     temperature = fit_pooled_temperature(source.table, results[0].folds, results[0].logits)
     card = bundled_model_card(
-        bundle_dir.name, source, config, results, reports, temperature, model.count_params(),
-        nested_result,
+        bundle_dir.name, source, networks.config, results, reports, temperature,
+        model.count_params(), nested_result,
     )  # fmt: skip
     predictions = reports[0].predictions
     assert predictions is not None, "a new report has predictions"
 
     def complete(draft: Bundle) -> None:
-        draft = measure_parity(draft, source.pixels, source.malignant)
+        evaluated = source.evaluated
+        draft = measure_parity(draft, evaluated.pixels, evaluated.malignant)
         known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
         tables = {
             CROSS_VALIDATION_FILE: predictions_to_csv(predictions),
@@ -211,56 +229,49 @@ def _require_tissue(source: TrainingImages, bundle_dir: Path) -> None:
         )
 
 
-def cross_validate_protocols(
-    source: TrainingImages, config: DistillationConfig, work_dir: Path, fold_file: Path | None,
-    n_processes: int = 0,
-) -> list[ProtocolLogits]:  # fmt: skip
+def cross_validate_protocols(networks: Networks, fold_file: Path | None) -> list[ProtocolLogits]:
     """Cross-validate at case level, and train one fold of the other protocols for comparison.
 
     Parameters
     ----------
-    source : TrainingImages
-    config : DistillationConfig
-    work_dir : Path
-        Directory of intermediate results.
+    networks : Networks
     fold_file : Path or None
         Official fold file, for two more protocols.
-    n_processes : int
-        Number of worker processes that prepare views.
 
     Returns
     -------
     list of ProtocolLogits
         Case level first.
     """
-    table = source.table
+    table, config = networks.source.table, networks.config
     others = [image_folds(table, config)]
     if fold_file:
         others += [official_folds(table, fold_file, clean=clean) for clean in (False, True)]
     plans = [(case_folds(table, config), range(config.n_folds))]
     plans += [(folds, range(1)) for folds in others]
-    return [
-        ProtocolLogits(
-            folds,
-            {k: fold_logits(source, folds, k, config, work_dir, n_processes) for k in numbers},
-        )
-        for folds, numbers in plans
-    ]
+    results = []
+    for folds, numbers in plans:
+        found = {k: fold_logits(networks, folds, k) for k in numbers}
+        logits, teacher = ({k: pair[i] for k, pair in found.items()} for i in (0, 1))
+        results.append(ProtocolLogits(folds, logits, teacher))
+    return results
+
+
+def teacher_correlation(result: ProtocolLogits) -> float:
+    """Return the correlation of the logits of networks and teachers on images of other cases."""
+    logits = np.concatenate([logit[:, 1] - logit[:, 0] for logit in result.logits.values()])
+    return float(np.corrcoef(logits, np.concatenate(list(result.teacher.values())))[0, 1])
 
 
 def nested_cross_validate(
-    source: TrainingImages, config: DistillationConfig, search_space: SearchSpace, work_dir: Path,
-    n_processes: int = 0, *, selector: DistillationConfig,
-) -> tuple[NestedResult, pd.DataFrame]:  # fmt: skip
+    networks: Networks, search_space: SearchSpace
+) -> tuple[NestedResult, pd.DataFrame]:
     """Return the result and the predictions of `NestedCrossValidation` at case level."""
-    folds = case_folds(source.table, config)
-    predictions, choices = NestedCrossValidation(
-        source, folds, config, search_space, work_dir, n_processes, selector=selector
-    ).run()
+    folds = case_folds(networks.source.table, networks.config)
+    predictions, choices = NestedCrossValidation(networks, folds, search_space).run()
     report = evaluate_predictions(predictions, protocol="case", has_leakage=False)
     result = NestedResult(
-        network=_describe_network(config),
-        selected_by="" if selector == config else _describe_network(selector),
+        network=_describe_network(networks.config),
         search_space=search_space,
         choices=tuple(choices),
         n_folds=len(choices),
@@ -271,27 +282,16 @@ def nested_cross_validate(
     return result, predictions
 
 
-def train_on_all(
-    source: TrainingImages, config: DistillationConfig, work_dir: Path, n_processes: int = 0
-) -> keras.Model:
-    """Train on all images, or load the saved weights."""
-    from bc_model.distillation.student import build_network, train_student
-
-    assignment = np.full(len(source.table), ALWAYS_TRAINED)
-    file = work_dir / f"all-{cache_key(config, source.table, assignment)}.weights.h5"
-    if file.exists():
-        model = build_network(config, config.image_size)
-        model.load_weights(file)
-        return model
-    logger.info("Training on all %d images", len(source.table))
-    model = train_student(
-        source, config, seed=config.seed, n_processes=n_processes,
-        checkpoint_file=file.with_suffix(".checkpoint.npz"),
+def train_final(networks: Networks) -> keras.Model:
+    """Return the network that is trained on all images, with its last layer."""
+    model, activations = networks.train_on_all()
+    is_train = np.ones(len(networks.source.table), bool)
+    last = LastLayer.fit(
+        networks.source, networks.pool.variants, activations, is_train,
+        HeadOptions.of(networks.config),
     )  # fmt: skip
-    work_dir.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}")
-    model.save_weights(temporary)
-    temporary.replace(file)
+    kernel = np.stack([-last.kernel, last.kernel], axis=1) / 2
+    model.get_layer("logits").set_weights([kernel, np.zeros(2)])
     return model
 
 
@@ -315,9 +315,9 @@ def protocol_reports(table: pd.DataFrame, results: list[ProtocolLogits]) -> list
         ((fold, logits),) = result.logits.items()
         protocol = result.folds.protocol
         has_leakage = protocol in PROTOCOLS_WITH_LEAKAGE
-        test_groups = table.loc[result.folds.assignment == fold, "group"]
+        test_groups = table.loc[is_test_image(table, result.folds, fold), "group"]
         is_test_case = table["group"].isin(test_groups).to_numpy(bool)
-        fitted_on = by_case if has_leakage else _exclude(by_case, is_test_case)
+        fitted_on = by_case if has_leakage else _exclude(table, by_case, is_test_case)
         temperature = fit_pooled_temperature(table, fitted_on.folds, fitted_on.logits)
         predictions = fold_predictions(table, result.folds, fold, logits, temperature)
         reports.append(
@@ -326,13 +326,15 @@ def protocol_reports(table: pd.DataFrame, results: list[ProtocolLogits]) -> list
     return reports
 
 
-def _exclude(result: ProtocolLogits, mask: np.ndarray) -> ProtocolLogits:
+def _exclude(table: pd.DataFrame, result: ProtocolLogits, mask: np.ndarray) -> ProtocolLogits:
     """Return the same folds without the images of a mask of shape (n,), bool."""
-    assignment = result.folds.assignment
-    logits = {fold: x[~mask[assignment == fold]] for fold, x in result.logits.items()}
-    return ProtocolLogits(
-        Folds(result.folds.protocol, np.where(mask, EXCLUDED, assignment)), logits
+    kept = {fold: ~mask[is_test_image(table, result.folds, fold)] for fold in result.logits}
+    logits, teacher = (
+        {fold: values[kept[fold]] for fold, values in of.items()}
+        for of in (result.logits, result.teacher)
     )
+    assignment = np.where(mask, EXCLUDED, result.folds.assignment)
+    return ProtocolLogits(Folds(result.folds.protocol, assignment), logits, teacher)
 
 
 def bundled_model_card(
@@ -343,10 +345,12 @@ def bundled_model_card(
     """Return the model card without its files."""
     table = source.table
     method = (
-        f"fitted by minimal log loss to the cross-validation predictions of {len(table):,} images "
+        "fitted by minimal log loss to the cross-validation predictions of "
+        f"{reports[0].n_images:,} images "
         f"of {temperature.n_cases} cases, with equal weight per case"
     )
-    magnifications = sorted(int(value) for value in table["magnification"].unique())
+    main = table[~table["is_extra"]]
+    magnifications = sorted(int(value) for value in main["magnification"].unique())
     n_cases = int(table["group"].nunique())
     synthetic = bool(table["case"].map(is_synthetic).any())
     assignment = pd.Series(results[0].folds.assignment, table.index).astype(str)
@@ -358,12 +362,12 @@ def bundled_model_card(
             backbone=config.backbone,
             initial_weights="none",
             n_parameters=n_parameters,
-            dense_units=(config.hidden_units,),
+            dense_units=(),
             config=to_json(config),
         ),
         input=replace(
-            describe_input(config.backbone, config.image_size, table),
-            stain=_summarize_stain(source),
+            describe_input(config.backbone, config.image_size, main),
+            stain=_summarize_stain(source.evaluated),
         ),
         scale=describe_scale(magnifications),
         data=TrainingData(
@@ -393,13 +397,14 @@ def bundled_model_card(
                 for result, report in zip(results, reports, strict=True)
             ),
             nested=nested,
+            teacher_correlation=teacher_correlation(results[0]),
         ),
         threshold=DecisionThreshold(0.5, "default, not selected on images"),
         temperature=replace(temperature, method=method),
         limits=f"{LIMITS} The bundled model was trained on only {n_cases} cases. Its metrics are "
-        "from a case-level cross-validation of these cases. Its training targets include the "
-        "logits of a linear model of color and texture statistics, so it probably relies on them "
-        "more than on single cells.",
+        "from a case-level cross-validation of these cases. Its training targets are the logits of "
+        "linear models of color, texture and general visual features, so it probably relies on "
+        "them more than on single cells.",
     )
 
 
@@ -416,9 +421,10 @@ def _summarize_stain(source: TrainingImages) -> StainStatistics:
 
 
 def _describe_network(config: DistillationConfig) -> str:
-    own = "networks trained like the bundled model except for the selected settings"
-    network = PROXY_DESCRIPTION if config.backbone == PROXY else own
-    return f"{network} ({config.steps:,} steps of {config.batch_size} augmented crops)"
+    return (
+        "networks trained like the bundled model except for the selected settings "
+        f"({config.steps:,} steps of {config.batch_size} augmented views)"
+    )
 
 
 def _hash_lines(lines: Iterable[str]) -> str:

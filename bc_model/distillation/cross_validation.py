@@ -1,7 +1,8 @@
 """Cross-validation of the bundled model under several split protocols.
 
-Each image is evaluated by a network that was not trained on its fold. Logits are saved in a work
-directory, so that an interrupted computation continues.
+Each image is evaluated by a network that was not trained on its fold. The activations of all images
+are saved in a work directory, so that an interrupted computation continues and the last layer can
+be fitted again without training.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset
 from bc_model.data.splits import make_split
 from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.last_layer import HeadOptions, LastLayer, PooledActivations
+from bc_model.distillation.view_pool import ViewPool
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.model_card import Temperature
-from bc_model.utils.arrays import read_npy
+from bc_model.utils.arrays import read_npz
 from bc_model.utils.io import write_bytes_atomic
+
+if TYPE_CHECKING:
+    import keras
 
 logger = logging.getLogger("bc_model.distillation")
 
@@ -51,28 +57,41 @@ class Folds:
 
 
 def case_folds(table: pd.DataFrame, config: DistillationConfig) -> Folds:
-    """Return case-level folds, stratified by class; cases with a common image stay together."""
+    """Return case-level folds, stratified by class; cases with a common image stay together.
+
+    Extra images are in the fold of their case. They are trained in every fold if no other image is
+    of their case.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
+    main = table[~table["is_extra"]]
     splitter = StratifiedGroupKFold(config.n_folds, shuffle=True, random_state=config.seed)
-    return Folds("case", _assign(splitter.split(table, table["class"], table["group"]), len(table)))
+    assigned = _assign(splitter.split(main, main["class"], main["group"]), len(main))
+    fold_of = dict(zip(main["group"], assigned, strict=True))
+    return Folds("case", table["group"].map(fold_of).fillna(ALWAYS_TRAINED).to_numpy(int))
 
 
 def image_folds(table: pd.DataFrame, config: DistillationConfig) -> Folds:
-    """Return image-level folds, which have leakage."""
+    """Return image-level folds, which have leakage. Extra images are excluded."""
     from sklearn.model_selection import StratifiedKFold
 
+    is_main = ~table["is_extra"].to_numpy(bool)
+    classes = table.loc[is_main, "class"]
     splitter = StratifiedKFold(config.n_folds, shuffle=True, random_state=config.seed)
-    return Folds("image", _assign(splitter.split(table, table["class"]), len(table)))
+    assignment = np.full(len(table), EXCLUDED)
+    assignment[is_main] = _assign(splitter.split(classes, classes), len(classes))
+    return Folds("image", assignment)
 
 
 def official_folds(table: pd.DataFrame, file: Path, *, clean: bool) -> Folds:
     """Return the split of an official fold file; its test subset is fold 0.
 
-    If `clean`, training images of test cases are excluded. Otherwise, the split has leakage.
+    If `clean`, training images of test cases are excluded. Otherwise, the split has leakage. Extra
+    images are excluded.
     """
     protocol = "folds-clean" if clean else "folds"
-    split = make_split(Dataset(Path(), table, pd.DataFrame()), protocol, official_fold_file=file)
+    main = table[~table["is_extra"]]
+    split = make_split(Dataset(Path(), main, pd.DataFrame()), protocol, official_fold_file=file)
     subset = table["path"].map(split.set_index("path")["subset"])
     other = np.where(subset.isna(), EXCLUDED, ALWAYS_TRAINED)
     return Folds(protocol, np.where(subset == "test", 0, other))
@@ -92,41 +111,117 @@ def cache_key(config: DistillationConfig, table: pd.DataFrame, assignment: np.nd
     return hashlib.sha256("\n".join([config.key, *lines]).encode()).hexdigest()[:12]
 
 
-def fold_logits(
-    source: TrainingImages, folds: Folds, fold: int, config: DistillationConfig, work_dir: Path,
-    n_processes: int = 0,
-) -> np.ndarray:  # fmt: skip
-    """Train without one fold and return the logits of its images, or the saved ones.
+class Networks:
+    """The networks of the bundled model and of its cross-validation, trained once.
 
-    The result is float32 of shape (n_fold, 2), in the order of the table.
+    Parameters
+    ----------
+    source : TrainingImages
+    pool : ViewPool
+        Training views of these images.
+    config : DistillationConfig
+    work_dir : Path
+        Directory of the results, from which an interrupted computation continues.
     """
-    held_out = folds.assignment == fold
-    key = cache_key(config, source.table, folds.assignment)
-    file = work_dir / f"{folds.protocol}-{fold}-{key}.npy"
-    if file.exists():
-        logits = read_npy(file)
-        if logits.shape == (int(held_out.sum()), len(CLASSES)):
-            return logits
-    from bc_model.distillation.student import train_student
-    from bc_model.model import reference_logits
 
-    logger.info("Training without fold %d of protocol %s", fold, folds.protocol)
-    model = train_student(
-        source.select(~held_out & (folds.assignment != EXCLUDED)), config,
-        seed=config.seed + 1 + fold, n_processes=n_processes,
-        checkpoint_file=file.with_suffix(".checkpoint.npz"),
+    def __init__(
+        self, source: TrainingImages, pool: ViewPool, config: DistillationConfig, work_dir: Path
+    ) -> None:
+        self.source, self.pool, self.config, self._work_dir = source, pool, config, work_dir
+
+    def activations_without(self, folds: Folds, fold: int) -> PooledActivations:
+        """Return the activations of all images by a network that is trained without one fold."""
+        is_train = is_training_image(folds, fold)
+        key = cache_key(self.config, self.source.table, folds.assignment)
+        file = self._work_dir / f"{folds.protocol}-{fold}-{key}.npz"
+        return self._load_or_train(file, is_train, self.config.seed + 1 + fold)[1]
+
+    def train_on_all(self) -> tuple[keras.Model, PooledActivations]:
+        """Return the network that is trained on all images, without its last layer."""
+        from bc_model.distillation.student import build_network
+
+        assignment = np.full(len(self.source.table), ALWAYS_TRAINED)
+        key = cache_key(self.config, self.source.table, assignment)
+        file = self._work_dir / f"all-{key}.npz"
+        is_train = np.ones(len(assignment), bool)
+        model, activations = self._load_or_train(file, is_train, self.config.seed)
+        if model is None:
+            model = build_network(self.config, self.config.image_size)
+            model.load_weights(_weights_file(file))
+        return model, activations
+
+    def _load_or_train(
+        self, file: Path, is_train: np.ndarray, seed: int
+    ) -> tuple[keras.Model | None, PooledActivations]:
+        if file.exists():
+            activations = PooledActivations(**read_npz(file))
+            if len(activations.pooled) == len(is_train):
+                return None, activations
+        from bc_model.distillation.student import last_activations, train_student
+
+        logger.info("Training %s on %d images", file.stem, is_train.sum())
+        model = train_student(
+            self.source, self.pool, is_train, self.config, seed=seed,
+            checkpoint_file=file.with_suffix(".checkpoint.npz"),
+        )  # fmt: skip
+        self._work_dir.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.stem}.weights.h5")
+        model.save_weights(temporary)
+        temporary.replace(_weights_file(file))
+        activations = PooledActivations.measure(last_activations(model), self.source, self.config)
+        stream = BytesIO()
+        np.savez(stream, allow_pickle=False, **vars(activations))
+        write_bytes_atomic(file, stream.getvalue())
+        return model, activations
+
+
+def _weights_file(file: Path) -> Path:
+    return file.with_suffix(".weights.h5")
+
+
+def is_training_image(folds: Folds, fold: int) -> np.ndarray:
+    """Return which images are trained without a fold, shape (n,), bool."""
+    return (folds.assignment != fold) & (folds.assignment != EXCLUDED)
+
+
+def is_test_image(table: pd.DataFrame, folds: Folds, fold: int) -> np.ndarray:
+    """Return which images are evaluated in a fold, without the extra ones, shape (n,), bool."""
+    mask: np.ndarray = (folds.assignment == fold) & ~table["is_extra"].to_numpy(bool)
+    return mask
+
+
+def fold_logits(networks: Networks, folds: Folds, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Train without one fold; return the logits of its images, and those of their teacher.
+
+    The logits have the shape (n_fold, 2), float32, in the order of the table; those of the teacher
+    are of the class malignant, shape (n_fold,).
+    """
+    activations = networks.activations_without(folds, fold)
+    last = LastLayer.fit(
+        networks.source, networks.pool.variants, activations, is_training_image(folds, fold),
+        HeadOptions.of(networks.config),
     )  # fmt: skip
-    logits = reference_logits(model, source.pixels[held_out])
-    work_dir.mkdir(parents=True, exist_ok=True)
-    stream = BytesIO()
-    np.save(stream, logits, allow_pickle=False)
-    write_bytes_atomic(file, stream.getvalue())
-    return logits
+    is_test = is_test_image(networks.source.table, folds, fold)
+    logit = last.predict_logit(activations)[is_test]
+    return class_logits(logit), last.teacher_logit[is_test]
+
+
+def class_logits(logit: np.ndarray) -> np.ndarray:
+    """Return the logits of both classes, (n, 2) float32, for malignant logits (n,).
+
+    Each class has half of the difference, so no class needs a bias.
+
+    Examples
+    --------
+    >>> class_logits(np.array([3.0])).tolist()
+    [[-1.5, 1.5]]
+    """
+    return np.stack([-logit, logit], axis=1).astype(np.float32) / 2
 
 
 def fit_pooled_temperature(table: pd.DataFrame, folds: Folds, logits: Logits) -> Temperature:
     """Fit a temperature on the pooled logits of several folds."""
-    images = pd.concat([table[folds.assignment == fold] for fold in sorted(logits)])
+    images = pd.concat([table[is_test_image(table, folds, fold)] for fold in sorted(logits)])
     pooled = np.concatenate([logits[fold] for fold in sorted(logits)]).astype(float)
     return fit_temperature(
         pooled[:, 1] - pooled[:, 0],
@@ -153,7 +248,7 @@ def fold_predictions(
     table: pd.DataFrame, folds: Folds, fold: int, logits: np.ndarray, temperature: Temperature
 ) -> pd.DataFrame:
     """Return the predictions of one fold at a given temperature."""
-    return table.loc[folds.assignment == fold, _COLUMNS].assign(
+    return table.loc[is_test_image(table, folds, fold), _COLUMNS].assign(
         prob_malignant=compute_prob_malignant(logits, temperature.value),
         logit=logits[:, 1] - logits[:, 0],
         fold=fold,

@@ -1,21 +1,46 @@
-"""Hand-crafted features of color and texture, the main training targets of the bundled model.
+"""Features of the teachers: hand-crafted color and texture, and activations of ImageNet networks.
 
 With ten benign cases, a network memorizes cases before it learns tissue. The features are the same
-function of every crop, so each view is a new training example.
+function of every view, so each view is a new training example.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
+from bc_model.distillation.imagenet import N_ACTIVATIONS, ActivationExtractor
+
 N_FEATURES = 264
+
+N_TEACHER_FEATURES = N_FEATURES + N_ACTIVATIONS
 
 _PERCENTILES = (10, 50, 90)
 _N_BINS = 16
 _N_PYRAMID_LEVELS = 4
 _BATCH_SIZE = 64
 _NEIGHBORS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.float32)
+
+
+class FeatureExtractor:
+    """Measure the hand-crafted features and the ImageNet activations of images.
+
+    Parameters
+    ----------
+    networks_dir : Path
+        Directory of `bc_model.distillation.imagenet.write_networks`.
+    n_threads : int, optional
+        Threads of the networks. The default is one for each core.
+    """
+
+    def __init__(self, networks_dir: Path, n_threads: int | None = None) -> None:
+        self._activations = ActivationExtractor(networks_dir, n_threads)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the features of images (n, height, width, 3), uint8, as (n, 744), float32."""
+        return np.concatenate([extract_features(images), self._activations(images)], axis=1)
 
 
 def extract_features(images: np.ndarray) -> np.ndarray:

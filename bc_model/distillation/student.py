@@ -1,8 +1,14 @@
 """Training of the bundled model from random weights. Importing this loads Keras.
 
-The network has four training targets: the hand-crafted features of each view, the teacher's logit,
-the class and the subtype. The first two are valid for every view and prevent the network from
-memorizing cases [1]_ [2]_.
+The training targets of each view are the hand-crafted features, the whitened principal components
+of the ImageNet activations, the scale, the logits of the teachers, the class and the subtype. All
+but the last two are functions of the view itself and prevent the network from memorizing cases
+[1]_ [2]_. The targets are measured before the view is blurred, resampled and compressed, so the
+network learns to compensate for these changes.
+
+The logit is the mean of the evidence over the cells of the last activations. Its target is the
+teacher's logit times the proportion of tissue, and the evidence on background should be zero. A
+linear layer without bias has no units that could all be off.
 
 Any Keras backend can train. On a processor, TensorFlow uses
 `bc_model.distillation.fast_layers`.
@@ -15,20 +21,22 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.distillation.augmentation import Views, ViewSampler, prefetch_batches
-from bc_model.distillation.config import PROXY, DistillationConfig
+from bc_model.distillation.config import MAGNIFICATIONS, DistillationConfig
 from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.features import N_FEATURES
-from bc_model.distillation.teacher import Teacher
-from bc_model.evaluation.calibration import case_weights
-from bc_model.model import SCRATCH_BN_MOMENTUM, build_model
+from bc_model.distillation.teacher import Teacher, Whitening
+from bc_model.distillation.view_pool import ViewBatch, ViewPool, ViewSampler
+from bc_model.model import build_model, last_conv_output
 from bc_model.training.devices import use_compute_dtype
 from bc_model.utils.arrays import read_npz
 from bc_model.utils.formatting import format_duration
@@ -38,44 +46,55 @@ CHECKPOINT_INTERVAL_S = 300.0
 
 _LOG_INTERVAL_S = 20.0
 _RECALIBRATION_BATCHES = 8
-_BATCH_SIZE = 32
-_PROXY_WIDTH = 16
-_PROXY_STAGES = ((1, 2), (2, 2), (4, 3), (8, 2))
-"""Multiple of the width, and number of blocks, of each stage."""
+_RECALIBRATION_BATCH_SIZE = 16
+_MIN_BACKGROUND = 0.95
+"""Proportion of background from which the evidence of a cell should be zero."""
 
 logger = logging.getLogger("bc_model.distillation")
 
 
 def train_student(
-    source: TrainingImages, config: DistillationConfig, *, seed: int, n_processes: int = 0,
-    checkpoint_file: Path | None = None,
+    source: TrainingImages, pool: ViewPool, is_train: np.ndarray, config: DistillationConfig, *,
+    seed: int, checkpoint_file: Path | None = None,
 ) -> keras.Model:  # fmt: skip
     """Train a network from random weights, without a validation subset.
 
-    The seed determines weights and views, which worker processes prepare. Training resumes from the
-    file of a `TrainingCheckpoint`, which is deleted at the end. The result is the network of
-    `build_network` with the image size of the configuration.
+    Parameters
+    ----------
+    source : TrainingImages
+    pool : ViewPool
+        Views of these images.
+    is_train : ndarray of shape (n,), bool
+        Images whose views, labels and features are used.
+    config : DistillationConfig
+    seed : int
+        Determines the weights and the order of the views.
+    checkpoint_file : Path, optional
+        File of a `TrainingCheckpoint`, from which training resumes. It is deleted at the end.
+
+    Returns
+    -------
+    keras.Model
+        Network of `build_network` with the image size of the configuration. Its last layer is not
+        trained; see `bc_model.distillation.last_layer`.
     """
     keras.utils.set_random_seed(seed)
-    teacher = Teacher.fit(source.features, source.malignant, source.case, config.penalty)
-    spread = float(teacher.predict_logit(teacher.normalize(source.features)).std())
-    sampler = ViewSampler(source, config, seed)
-    network, model = build_student(config, sampler, fast=_trains_on_cpu())
+    sampler = ViewSampler(pool, source.table, is_train, config.batch_size, seed)
+    targets = ViewTargets.fit(source, pool, is_train, config)
+    network, model = build_student(config, targets, fast=_trains_on_cpu())
     checkpoint = None
     if checkpoint_file and keras.backend.backend() == "tensorflow":
         checkpoint = TrainingCheckpoint(model, checkpoint_file)
     n_done = checkpoint.n_done if checkpoint else 0
     callbacks = [_ProgressLogger(n_done, config.steps), *([checkpoint] if checkpoint else [])]
-    with (
-        use_compute_dtype(network, config.compute_dtype),
-        prefetch_batches(sampler, range(n_done, config.steps), n_processes) as batches,
-    ):
+    cells = _cell_shape(network, config)
+    batches = (sampler.sample_batch(step) for step in range(n_done, config.steps))
+    with use_compute_dtype(network, config.compute_dtype):
         model.fit(
-            (make_targets(views, teacher, spread) for views in batches), shuffle=False, verbose=0,
-            steps_per_epoch=config.steps - n_done, callbacks=callbacks,
+            ((batch.pixels, targets.of(batch, cells)) for batch in batches),
+            shuffle=False, verbose=0, steps_per_epoch=config.steps - n_done, callbacks=callbacks,
         )  # fmt: skip
-    recalibrate_batch_norm(network, source.pixels, sampler)
-    refit_last_layer(network, source, teacher, config.last_penalty)
+    recalibrate_batch_norm(network, source.pixels[is_train & is_main(source)], seed)
     exported = build_network(config, config.image_size)
     exported.set_weights(network.get_weights())
     if checkpoint:
@@ -83,15 +102,97 @@ def train_student(
     return exported
 
 
+def is_main(source: TrainingImages) -> np.ndarray:
+    """Return which images have a magnification of the model, shape (n,), bool."""
+    mask: np.ndarray = source.table["magnification"].astype(int).isin(MAGNIFICATIONS).to_numpy(bool)
+    return mask
+
+
+@dataclass(frozen=True)
+class ViewTargets:
+    """The training targets of all views of a pool.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_views, n_targets), float32
+        Hand-crafted features, components of the ImageNet activations, and the scale in log2 µm per
+        pixel; NaN where there is no target.
+    logits : ndarray of shape (n_views, n_teachers), float32
+        Logits of the teachers, times the proportion of tissue.
+    labels, subtypes : ndarray of shape (n_views, n_classes or n_subtypes), float32
+        One-hot, or equal for views without tissue.
+    weights : ndarray of shape (n_targets,), float32
+        Loss weight of each column of the features.
+    """
+
+    features: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray
+    subtypes: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, source: TrainingImages, pool: ViewPool, is_train: np.ndarray,
+        config: DistillationConfig,
+    ) -> ViewTargets:  # fmt: skip
+        """Fit teacher and components to the training images, and apply them to all views."""
+        use = is_train & ~source.is_extra
+        teacher = Teacher.fit(
+            pool.variants[use], source.malignant[use], source.case[use], config.penalties
+        )
+        normalized = teacher.normalize(pool.features)
+        activations = normalized[:, N_FEATURES:]
+        whitening = Whitening.fit(activations[is_train[pool.image]], config.n_components)
+        scale = np.log2(pool.mpp)[:, None]
+        tissue = 1.0 - pool.background.mean(axis=(1, 2), dtype=np.float32)[:, None] / 255.0
+        table, is_empty = source.table, np.isnan(pool.mpp)
+        # Only subtypes of training images: the others would tell how many there are.
+        subtypes = sorted(set(table.loc[is_train, "subtype"]))
+        counts = (N_FEATURES, config.n_components, 1)
+        weights = (config.feature_weight, config.component_weight, config.scale_weight)
+        return cls(
+            np.concatenate([normalized[:, :N_FEATURES], whitening(activations), scale], axis=1),
+            teacher.predict_logits(normalized) * tissue,
+            _one_hot(table["class"].to_numpy(str)[pool.image], list(CLASSES), is_empty),
+            _one_hot(table["subtype"].to_numpy(str)[pool.image], subtypes, is_empty),
+            np.concatenate(
+                [np.full(n, w / n, np.float32) for n, w in zip(counts, weights, strict=True)]
+            ),
+        )
+
+    def of(self, batch: ViewBatch, cells: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """Return the targets of a batch in the order of the outputs of `build_student`.
+
+        `cells` are the rows and columns of the last activations.
+        """
+        i = batch.index
+        background = [
+            cv2.resize(x, cells[::-1], interpolation=cv2.INTER_AREA) > _MIN_BACKGROUND
+            for x in batch.background
+        ]
+        is_background = np.stack(background).astype(np.float32)[..., None]
+        return self.features[i], self.logits[i], is_background, self.labels[i], self.subtypes[i]
+
+
+def _one_hot(values: np.ndarray, names: list[str], is_empty: np.ndarray) -> np.ndarray:
+    """Return one-hot rows; views without tissue and unknown names have equal proportions."""
+    known = (values[:, None] == np.array(names)).astype(np.float32)
+    is_equal = is_empty | (known.sum(axis=1) == 0)
+    known[is_equal] = 1.0 / len(names)
+    return known
+
+
 def build_student(
-    config: DistillationConfig, sampler: ViewSampler, *, fast: bool
+    config: DistillationConfig, targets: ViewTargets, *, fast: bool
 ) -> tuple[keras.Model, keras.Model]:
     """Build the network with random weights, and the compiled model of its training targets.
 
     Parameters
     ----------
     config : DistillationConfig
-    sampler : ViewSampler
+    targets : ViewTargets
+        Targets, whose numbers of columns and loss weights are used.
     fast : bool
         Use `bc_model.distillation.fast_layers`.
 
@@ -105,72 +206,43 @@ def build_student(
         from bc_model.distillation.fast_layers import FastAdamW, with_fast_layers
 
         network, optimizer_class = with_fast_layers(network), FastAdamW
-    model = _add_target_outputs(network, config, sampler)
-    _compile(model, config, optimizer_class)
+    model = _add_target_outputs(network, config, targets)
+    _compile(model, config, targets.weights, optimizer_class)
     return network, model
 
 
 def build_network(config: DistillationConfig, image_size: tuple[int, int] | None) -> keras.Model:
     """Build the network with random weights; None allows every image size."""
-    if config.backbone == PROXY:
-        return _build_proxy(config, image_size)
     # The label outputs have their own dropout.
     return build_model(
-        config.backbone, image_size=image_size, weights="none",
-        dense_units=(config.hidden_units,), dropout=0.0,
-    )  # fmt: skip
-
-
-def _build_proxy(config: DistillationConfig, image_size: tuple[int, int] | None) -> keras.Model:
-    """Build the proxy network, with inputs, outputs and names as those of `build_model`."""
-    image = keras.Input((*(image_size or (None, None)), 3), name="image")
-    x = keras.layers.Rescaling(1 / 64, -2)(image)
-    x = _convolve(x, _PROXY_WIDTH, 7, 2, "stem")
-    x = keras.layers.Activation("relu")(x)
-    x = keras.layers.MaxPooling2D(3, 2, padding="same")(x)
-    for stage, (multiple, n_blocks) in enumerate(_PROXY_STAGES):
-        for block in range(n_blocks):
-            stride = 2 if block == 0 and stage > 0 else 1
-            x = _bottleneck(x, _PROXY_WIDTH * multiple, stride, f"stage{stage}_block{block}")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    x = keras.layers.Dense(config.hidden_units, activation="relu", name="dense_1")(x)
-    x = keras.layers.Dense(len(CLASSES), name="logits")(x)
-    x = keras.layers.Activation("softmax", name="probabilities")(x)
-    return keras.Model(image, x, name=PROXY)
-
-
-def _bottleneck(x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
-    inner = keras.layers.Activation("relu")(_convolve(x, width, 1, stride, f"{name}_1"))
-    inner = keras.layers.Activation("relu")(_convolve(inner, width, 3, 1, f"{name}_2"))
-    inner = _convolve(inner, 4 * width, 1, 1, f"{name}_3")
-    if stride != 1 or x.shape[-1] != 4 * width:
-        x = _convolve(x, 4 * width, 1, stride, f"{name}_0")
-    return keras.layers.Activation("relu")(keras.layers.Add()([x, inner]))
-
-
-def _convolve(
-    x: keras.KerasTensor, filters: int, side: int, stride: int, name: str
-) -> keras.KerasTensor:
-    convolution = keras.layers.Conv2D(
-        filters, side, strides=stride, padding="same", use_bias=False, name=f"{name}_conv"
+        config.backbone, image_size=image_size, weights="none", dense_units=(), dropout=0.0
     )
-    normalization = keras.layers.BatchNormalization(momentum=SCRATCH_BN_MOMENTUM, name=f"{name}_bn")
-    return normalization(convolution(x))
+
+
+def _cell_shape(network: keras.Model, config: DistillationConfig) -> tuple[int, int]:
+    """Return rows and columns of the last activations of a view."""
+    body = keras.Model(network.inputs[0], last_conv_output(network))
+    _, rows, columns, _ = body.compute_output_shape((1, *config.view_size, 3))
+    return rows, columns
 
 
 def _add_target_outputs(
-    network: keras.Model, config: DistillationConfig, sampler: ViewSampler
+    network: keras.Model, config: DistillationConfig, targets: ViewTargets
 ) -> keras.Model:
-    """Return the model from pixels to features, teacher's logit, class and subtype."""
-    hidden = network.get_layer("dense_1").output
-    dropped = keras.layers.Dropout(config.dropout, name="dropout_labels")(hidden)
+    """Return the model from pixels to features, logits, evidence, class and subtype."""
+    pooled, last = network.get_layer("pool").output, last_conv_output(network)
+    evidence = keras.layers.Conv2D(
+        targets.logits.shape[1], 1, use_bias=False, kernel_initializer="zeros", name="evidence"
+    )(last)
+    dropped = keras.layers.Dropout(config.dropout, name="dropout_labels")(pooled)
     return keras.Model(
         network.inputs[0],
         [
-            keras.layers.Dense(N_FEATURES, name="features")(hidden),
-            keras.layers.Dense(1, name="teacher_logit")(hidden),
+            keras.layers.Dense(targets.features.shape[1], name="features")(pooled),
+            keras.layers.GlobalAveragePooling2D(name="teacher_logits")(evidence),
+            evidence,
             keras.layers.Dense(len(CLASSES), name="classes")(dropped),
-            keras.layers.Dense(len(sampler.subtypes), name="subtypes")(dropped),
+            keras.layers.Dense(targets.subtypes.shape[1], name="subtypes")(dropped),
         ],
     )
 
@@ -185,8 +257,9 @@ def _trains_on_cpu() -> bool:
 
 
 def _compile(
-    model: keras.Model, config: DistillationConfig, optimizer_class: type[keras.optimizers.AdamW]
-) -> None:
+    model: keras.Model, config: DistillationConfig, feature_weights: np.ndarray,
+    optimizer_class: type[keras.optimizers.AdamW],
+) -> None:  # fmt: skip
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, config.steps, alpha=0.02,
         warmup_target=config.learning_rate, warmup_steps=config.warmup_steps,
@@ -198,86 +271,56 @@ def _compile(
     label_loss = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=config.label_smoothing
     )
-    weight = config.label_weight
+
+    def feature_loss(expected: Any, found: Any) -> Any:
+        """Return the weighted squared error of the targets that are not NaN."""
+        difference = keras.ops.where(keras.ops.isnan(expected), 0.0, expected - found)
+        return keras.ops.sum(feature_weights * keras.ops.square(difference), axis=-1)
+
+    def background_loss(is_background: Any, evidence: Any) -> Any:
+        return is_background * keras.ops.square(evidence)
+
     model.compile(
         optimizer,
-        loss=["mse", "mse", label_loss, label_loss],
-        loss_weights=[1.0, 1.0, weight, weight * config.subtype_weight],
+        loss=[feature_loss, "mse", background_loss, label_loss, label_loss],
+        loss_weights=[
+            1.0,
+            config.logit_weight,
+            config.background_weight,
+            config.label_weight,
+            config.subtype_weight,
+        ],
         # TensorFlow's own kernels are faster on processors.
         jit_compile=keras.backend.backend() == "jax",
     )
 
 
-def make_targets(
-    views: Views, teacher: Teacher, spread: float
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Return the pixels of a batch and its four training targets."""
-    normalized = teacher.normalize(views.features)
-    logit = teacher.predict_logit(normalized)[:, None] / np.float32(spread)
-    return views.pixels, (normalized, logit, views.labels, views.subtypes)
+def last_activations(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from pixels to the activations of the last convolutional block."""
+    body = keras.Model(model.inputs[0], last_conv_output(model))
+    return lambda pixels: np.asarray(body.predict_on_batch(pixels))
 
 
-def recalibrate_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: ViewSampler) -> None:
+def recalibrate_batch_norm(model: keras.Model, pixels: np.ndarray, seed: int) -> None:
     """Recompute the moving statistics of the batch normalization on complete images.
 
-    Averaged weights have processed no batch [1]_, and the training crops differ from the images.
+    Averaged weights have processed no batch [1]_, and the training views differ from the images.
 
     .. [1] Izmailov et al., "Averaging weights leads to wider optima", UAI 2018.
     """
     layers = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
     body = keras.Model(model.inputs[0], model.get_layer("pool").output)
+    rng = np.random.default_rng([seed, 1])
     try:
         for number in range(_RECALIBRATION_BATCHES):
             for layer in layers:
                 layer.momentum = number / (number + 1)  # mean over all batches so far
-            body(pixels[sampler.sample_indices(number)].astype("float32"), training=True)
+            chosen = rng.integers(len(pixels), size=_RECALIBRATION_BATCH_SIZE)
+            body(pixels[chosen].astype("float32"), training=True)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-
-
-def refit_last_layer(
-    model: keras.Model, source: TrainingImages, teacher: Teacher, penalty: float
-) -> None:
-    """Fit the last layer, whose input is 'dense_1', to the teacher's logits of complete images.
-
-    The training steps fit it to crops of changed colors, but predictions need complete images.
-    """
-    hidden = hidden_activations(model, source.pixels)
-    logit = teacher.predict_logit(teacher.normalize(source.features))
-    kernel, bias = fit_ridge(hidden, logit, source.case, penalty)
-    # Benign is the first output; each output has half of the difference.
-    model.get_layer("logits").set_weights(
-        [np.stack([-kernel, kernel], axis=1) / 2.0, np.array([-bias, bias]) / 2.0]
-    )
-
-
-def hidden_activations(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """Return the hidden layer of complete images, shape (n, units), float32."""
-    body = keras.Model(model.inputs[0], model.get_layer("dense_1").output)
-    batches = (pixels[i : i + _BATCH_SIZE] for i in range(0, len(pixels), _BATCH_SIZE))
-    hidden = [np.asarray(body.predict_on_batch(batch.astype("float32"))) for batch in batches]
-    return np.concatenate(hidden)
-
-
-def fit_ridge(
-    hidden: np.ndarray, logit: np.ndarray, case: np.ndarray, penalty: float
-) -> tuple[np.ndarray, float]:
-    """Fit logits (n,) by ridge regression on hidden units (n, units), with equal case weights.
-
-    Return the float64 kernel of the original units, shape (units,), and the bias. The penalty is
-    ``alpha`` in scikit-learn, for standardized units.
-    """
-    from sklearn.linear_model import Ridge
-
-    hidden = hidden.astype(np.float64)
-    mean, spread = hidden.mean(axis=0), hidden.std(axis=0) + 1e-3
-    ridge = Ridge(alpha=penalty).fit(
-        (hidden - mean) / spread, logit, sample_weight=case_weights(case) * len(case)
-    )
-    kernel = ridge.coef_ / spread
-    return kernel, float(ridge.intercept_ - mean @ kernel)
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):

@@ -260,20 +260,13 @@ class ProtocolResult:
 class SearchSpace:
     """The options of model selection in nested cross-validation.
 
-    `views` are named changes of the augmentation. `penalties` are those of the linear teacher, and
-    `last_penalties` those of the last layer.
+    `teacher_weights` are the weights of the teachers by name. `penalty_factors` multiply the
+    penalties of the teachers, and `last_penalties` are those of the last layer.
     """
 
-    views: dict[str, dict[str, Any]]
-    penalties: tuple[float, ...]
+    teacher_weights: dict[str, tuple[float, ...]]
+    penalty_factors: tuple[float, ...]
     last_penalties: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for name, settings in self.views.items():
-            for value in settings.values():
-                values = value if isinstance(value, list | tuple) else [value]
-                if not all(type(number) in (int, float) for number in values):
-                    raise ValueError(f"views.{name}: expected numbers or lists of numbers")
 
 
 @dataclass(frozen=True)
@@ -281,23 +274,18 @@ class FoldChoice:
     """The options selected without one fold; `roc_auc_of_others` overestimates performance."""
 
     fold: int
-    views: str
+    teacher_weights: str
+    penalty_factor: float
     last_penalty: float
-    penalty: float
     temperature: float
     roc_auc_of_others: float
 
 
 @dataclass(frozen=True)
 class NestedResult:
-    """Metrics of nested cross-validation.
-
-    `network` describes the evaluated networks, and `selected_by` the networks of the model
-    selection; it is empty if they are the same.
-    """
+    """Metrics of nested cross-validation; `network` describes the evaluated networks."""
 
     network: str
-    selected_by: str
     search_space: SearchSpace
     choices: tuple[FoldChoice, ...]
     n_folds: int
@@ -315,11 +303,16 @@ class NestedResult:
 
 @dataclass(frozen=True)
 class CardMetrics:
-    """The results of a model; `test` is None if the model was not evaluated."""
+    """The results of a model; `test` is None if the model was not evaluated.
+
+    `teacher_correlation` is the correlation of the logits of the bundled model and of its teacher
+    on images of other cases.
+    """
 
     test: EvaluationSummary | None = None
     protocols: tuple[ProtocolResult, ...] = ()
     nested: NestedResult | None = None
+    teacher_correlation: float | None = None
 
     def __post_init__(self) -> None:
         if len({frozenset(result.metrics) for result in self.protocols}) > 1:

@@ -203,36 +203,25 @@ def _nested_blocks(nested: NestedResult) -> Iterator[doc.Block]:
         if name in METRIC_LABELS
     )
     space = nested.search_space
-    views = "; ".join(f"'{name}': {_format_views(config)}" for name, config in space.views.items())
-    selected_by = f" Model selection used {nested.selected_by}." if nested.selected_by else ""
+    teachers = "; ".join(
+        f"{name} ({', '.join(f'{weight:g}' for weight in weights)})"
+        for name, weights in space.teacher_weights.items()
+    )
     yield doc.Heading("Nested cross-validation")
     yield doc.Text(
-        f"Evaluated with {nested.network}, each trained without one fold.{selected_by} For each "
-        f"fold, only the other folds selected the augmentation ({views}), one of "
-        f"{len(space.last_penalties)} penalties of the last layer, one of "
-        f"{len(space.penalties)} of the teacher, and the temperature. Features, sizes, steps "
-        f"and training targets were not selected again. {metrics}. "
+        f"Evaluated with {nested.network}, each trained without one fold. For each fold, only the "
+        f"other folds selected the weights of the teachers ({teachers}), one of "
+        f"{len(space.penalty_factors)} factors of their penalties, one of "
+        f"{len(space.last_penalties)} penalties of the last layer, and the temperature. Features, "
+        f"sizes, steps and augmentation were not selected again. {metrics}. "
         f"{nested.n_images:,} images of {format_case_count(nested.n_cases)} cases."
     )
     rows = tuple(
         (
-            str(choice.fold), choice.views, f"{choice.last_penalty:g}", f"{choice.penalty:g}",
-            f"{choice.temperature:.2f}",
+            str(choice.fold), choice.teacher_weights, f"{choice.penalty_factor:g}",
+            f"{choice.last_penalty:g}", f"{choice.temperature:.2f}",
         )
         for choice in nested.choices
     )  # fmt: skip
-    columns = ("Fold", "Augmentation", "Penalty, last layer", "Penalty, teacher", "Temperature")
+    columns = ("Fold", "Teachers", "Factor of penalties", "Penalty, last layer", "Temperature")
     yield doc.Table(columns, rows, numeric=(0, 2, 3, 4))
-    yield doc.Text(
-        "The unit of these temperatures is the standard deviation of the teacher's logits.",
-        is_caption=True,
-    )
-
-
-def _format_views(config: dict[str, object]) -> str:
-    """Return the augmentation settings that differ from the configuration."""
-    settings = []
-    for name, value in config.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        settings.append(f"{name} {'-'.join(f'{number:g}' for number in values)}")
-    return ", ".join(settings) or "as configured"

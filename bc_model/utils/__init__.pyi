@@ -20,7 +20,7 @@ from .io import (
     write_text_atomic,
 )
 from .measurement import Metric
-from .processor import limit_loaded_threads, require_tensorflow
+from .processor import limit_loaded_threads, require_tensorflow, usable_cores
 from .serialization import dumps, to_json
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "silence_native_stderr",
     "table_to_csv",
     "to_json",
+    "usable_cores",
     "write_bytes_atomic",
     "write_text_atomic",
 ]

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from bc_model.cli import commands
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_config
 from bc_model.errors import ConfigError, DataError
 from bc_model.inference.model_card import CardMetrics, NestedResult, ProtocolResult, SearchSpace
 from bc_model.utils.measurement import Metric
@@ -31,7 +30,6 @@ CARD = replace(
         ),
         nested=NestedResult(
             "large networks",
-            "small networks",
             SearchSpace({}, (), ()),
             (),
             5,
@@ -42,8 +40,7 @@ CARD = replace(
     ),
 )
 
-CONFIGS = (DistillationConfig(), proxy_config(DistillationConfig()))
-"""Configurations of the evaluated and of the selecting networks."""
+NETWORKS = SimpleNamespace(train_on_all=None)
 
 
 @pytest.fixture
@@ -59,22 +56,27 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """Return the list to which the replaced functions append their arguments."""
     found: list[tuple] = []
 
-    def build_bundled_model(*arguments, n_processes, nested):
-        found.append((*arguments, n_processes, nested))
-        return SimpleNamespace(card=CARD, folder=arguments[2])
+    def build_bundled_model(*arguments):
+        found.append(("build_bundled_model", *arguments))
+        return SimpleNamespace(card=CARD, folder=arguments[1])
+
+    def prepare_networks(*arguments):
+        found.append(("prepare_networks", *arguments))
+        return NETWORKS
 
     monkeypatch.setattr("bc_model.distillation.build_bundled_model", build_bundled_model)
-    for name in ("cross_validate_protocols", "nested_cross_validate", "train_on_all"):
-        monkeypatch.setattr(
-            f"bc_model.distillation.{name}",
-            lambda *args, name=name, **more: found.append((name, *args, *more.values())),
-        )
-    monkeypatch.setattr("bc_model.distillation.data.TrainingImages.read", lambda *args: args)
+    monkeypatch.setattr("bc_model.distillation.prepare_networks", prepare_networks)
+    monkeypatch.setattr(
+        "bc_model.distillation.cross_validate_protocols",
+        lambda *arguments: found.append(("cross_validate_protocols", *arguments)),
+    )
+    monkeypatch.setattr(NETWORKS, "train_on_all", lambda: found.append(("train_on_all",)))
     return found
 
 
 def test_build_prints_the_cross_validation_results(calls, data: Path):
     (data / "folds").mkdir()
+    (data / "breakhis_originals").mkdir()
     file = data / "folds" / "dsfold1.txt"
     file.write_text("")
     done = CliRunner().invoke(
@@ -85,15 +87,16 @@ def test_build_prints_the_cross_validation_results(calls, data: Path):
 
     assert done.exception is None
     datasets = ("breakhis_100x", "breakhis_200x_224")
-    assert calls == [(data, datasets, data / "model", Path("work"), file, 0, CONFIGS)]
+    prepared = (data, datasets, ("breakhis_originals",), Path("work"), DistillationConfig())
+    assert calls[0][:-1] == ("prepare_networks", *prepared)
+    assert calls[0][-1] >= 1  # worker processes
+    assert calls[1:] == [("build_bundled_model", NETWORKS, data / "model", file)]
     case, image, nested, last = done.stdout.splitlines()
     assert case == (
         "case, 5 folds: roc auc 0.910, balanced accuracy 0.820, accuracy 0.800; 9 images of 3 cases"
     )
     assert image.startswith("image (with leakage), 1 fold: ")
-    assert nested == case.replace(
-        "case,", "case, nested; selected by small networks; evaluated with large networks,"
-    )
+    assert nested == case.replace("case,", "case, nested; evaluated with large networks,")
     assert last == f"Model written to {data / 'model'}"
 
 
@@ -102,8 +105,8 @@ def test_build_without_official_folds_prints_a_message(calls, data: Path, monkey
     done = CliRunner().invoke(commands, ["build-bundled-model", "--json"], standalone_mode=False)
 
     assert "The official folds are skipped." in done.stderr
-    assert calls[0][2].name == "breakhis-scratch"
-    assert calls[0][4] is None
+    assert calls[1][2].name == "breakhis-scratch"
+    assert calls[1][3] is None
     assert json.loads(done.stdout) == to_json(CARD)
 
 
@@ -118,17 +121,6 @@ def test_build_with_an_unusable_work_directory_raises_before_training(calls, dat
     assert calls == []
 
 
-@pytest.mark.parametrize(("networks", "config"), [("full", CONFIGS[0]), ("proxy", CONFIGS[1])])
-def test_build_with_other_nested_networks_passes_their_config(calls, data: Path, networks, config):
-    start = ["build-bundled-model", str(data), "--work", "kept", "--nested-cv", networks]
-    for more in (["--train-only"], []):
-        CliRunner().invoke(commands, [*start, *more], standalone_mode=False)
-
-    _, model_selection, _, made = calls
-    assert model_selection[0] == "nested_cross_validate"
-    assert (model_selection[2], model_selection[-1]) == made[-1] == (config, config)
-
-
 @pytest.mark.parametrize("as_json", [False, True])
 def test_build_with_train_only_does_not_write_a_model(calls, data: Path, as_json):
     done = CliRunner().invoke(
@@ -139,17 +131,18 @@ def test_build_with_train_only_does_not_write_a_model(calls, data: Path, as_json
     )
 
     datasets = ("breakhis_100x", "breakhis_200x_224")
-    source = (data, datasets, DistillationConfig().image_size)
     assert calls == [
-        ("cross_validate_protocols", source, DistillationConfig(), Path("kept"), None, 3),
-        ("nested_cross_validate", source, CONFIGS[0], SEARCH_SPACE, Path("kept"), 3, CONFIGS[1]),
-        ("train_on_all", source, DistillationConfig(), Path("kept"), 3),
+        ("prepare_networks", data, datasets, (), Path("kept"), DistillationConfig(), 3),
+        ("cross_validate_protocols", NETWORKS, None),
+        ("train_on_all",),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "Training results written to kept\n"
     assert done.stdout == expected
 
 
-def test_build_into_a_directory_with_other_files_raises(data: Path):
+def test_build_into_a_directory_with_other_files_raises(data: Path, monkeypatch):
+    networks = SimpleNamespace(config=DistillationConfig())
+    monkeypatch.setattr("bc_model.distillation.prepare_networks", lambda *arguments: networks)
     (data / "photos").mkdir()
     (data / "photos" / "one.png").write_bytes(b"x")
     done = CliRunner().invoke(

@@ -1,128 +1,142 @@
 import dataclasses
 
+import cv2
 import numpy as np
+import pytest
 
-from bc_model.distillation.augmentation import ViewSampler
+from bc_model.distillation.augmentation import (
+    compress_jpeg,
+    degrade,
+    frame_mpp,
+    jitter_colors,
+    resample,
+    sample_variants,
+    sample_view,
+)
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import TrainingImages
-from bc_model.distillation.features import extract_features
 from tests.bc_model.distillation.conftest import QUICK
 
-PLAIN = dataclasses.replace(QUICK, image_mixing=0.0)
+PLAIN = DistillationConfig(stain_jitter=0.0, channel_mixing=0.0, degradation=0.0)
 
 
-def sampler(
-    source: TrainingImages, config: DistillationConfig = QUICK, seed: int = 0
-) -> ViewSampler:
-    return ViewSampler(source, config, seed)
+@pytest.fixture
+def frame() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.uniform(60, 220, (456, 700, 3)).astype(np.float32), (0, 0), 3)
+    return smooth.clip(0, 255).astype(np.uint8)
 
 
-def test_sample_batch_depends_only_on_seed_and_step(source):
-    first, again, other = (sampler(source, seed=1).sample_batch(step) for step in (2, 2, 3))
-
-    for one, two in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert first.pixels.shape == (8, 32, 32, 3)
-    assert (other.pixels != first.pixels).any()
-    assert first.pixels.dtype == np.uint8
-    for proportions in (first.labels, first.subtypes):
-        np.testing.assert_allclose(proportions.sum(axis=1), 1.0, rtol=1e-6)
+def views(frame, magnification, config, n=60):
+    rng = np.random.default_rng(1)
+    return [sample_view(frame, magnification, config, rng) for _ in range(n)]
 
 
-def test_sample_batch_features_are_those_of_the_views(source):
-    views = sampler(source).sample_batch(0)
-
-    np.testing.assert_array_equal(views.features, extract_features(views.pixels))
-
-
-def test_sample_batch_balances_classes_and_magnifications(source):
-    # One class has a single image per magnification.
-    benign = source.table["class"] == "benign"
-    mask = ~benign | ~source.table.duplicated(["class", "magnification"])
-    few = source.select(mask.to_numpy(bool))
-
-    assert sampler(few, PLAIN).sample_batch(0).labels.sum(axis=0).tolist() == [4.0, 4.0]
-    # The second view of a mixture is balanced as well; otherwise 30 % of the labels were benign.
-    mixed = sampler(few, dataclasses.replace(QUICK, image_mixing=1.0))
-    labels = np.concatenate([mixed.sample_batch(step).labels for step in range(40)])
-    assert abs(labels[:, 0].mean() - 0.5) < 0.04
+def test_sample_view_shows_the_scale_that_it_states():
+    # 0.36 gray levels per column. A column of the frame at 200X has 0.55 um, so a column of a view
+    # at m um/px spans m / 0.55 columns of the frame.
+    ramp = np.broadcast_to((np.arange(700) * 0.36)[None, :, None], (456, 700, 3)).astype(np.uint8)
+    for view in views(ramp, 200, PLAIN):
+        if np.isfinite(view.mpp):
+            slope = abs(np.polyfit(np.arange(128), view.pixels[..., 0].mean(axis=0), 1)[0])
+            # The aspect ratio of the crop changes by at most 7 % along one axis.
+            assert slope == pytest.approx(0.36 * view.mpp / 0.55, rel=0.1)
 
 
-def test_sample_batch_mixes_labels_and_pixels_in_the_same_proportion():
-    # A black benign image and a white malignant one, without stain jitter.
-    import pandas as pd
+def test_sample_view_scales_cover_the_range_and_prefer_complete_images(frame):
+    mpp = np.array([view.mpp for view in views(frame, 200, PLAIN, 400)])
+    mpp = mpp[np.isfinite(mpp)]
+    serving = 0.55 * 700 / 336
 
-    table = pd.DataFrame(
-        {"class": ["benign", "malignant"], "case": ["1", "2"], "magnification": 200,
-         "subtype": ["adenosis", "ductal_carcinoma"]}
-    )  # fmt: skip
-    pixels = np.stack([np.full((32, 48, 3), value, np.uint8) for value in (0, 255)])
-    source = TrainingImages(table, pixels, extract_features(pixels))
-    mixed = dataclasses.replace(QUICK, image_mixing=1.0, stain_jitter=0.0, view_size=(32, 40))
-
-    views = [sampler(source, mixed).sample_batch(step) for step in range(8)]
-
-    n_mixed = 0
-    for batch in views:
-        for view, label in zip(batch.pixels, batch.labels, strict=True):
-            if 0.0 < label[1] < 1.0:
-                n_mixed += 1
-                # CutMix rounds to a column, and mixup to a gray level.
-                assert abs(view.mean() / 255.0 - label[1]) < 0.04
-    assert n_mixed > 10
+    assert mpp.min() < 0.5 < 2.0 < mpp.max() <= 3.2
+    assert mpp.min() >= 0.55 / 2.5 - 1e-9
+    near = (mpp > 0.8 * serving) & (mpp < 1.25 * serving)
+    assert near.mean() > 0.5
 
 
-def test_sample_batch_stain_jitter_changes_colors(source):
-    views = sampler(source, PLAIN)
-    plain = sampler(source, dataclasses.replace(PLAIN, stain_jitter=0.0))
+def test_sample_view_measures_targets_before_degradation(frame):
+    degraded = dataclasses.replace(PLAIN, degradation=1.0)
 
-    jittered = [views.sample_batch(step).pixels.mean(axis=(1, 2)) for step in range(4)]
-    unchanged = [plain.sample_batch(step).pixels.mean(axis=(1, 2)) for step in range(4)]
+    changed = [not np.array_equal(v.pixels, v.clean) for v in views(frame, 100, degraded, 30)]
+    unchanged = [not np.array_equal(v.pixels, v.clean) for v in views(frame, 100, PLAIN, 30)]
 
-    assert np.std(jittered) > np.std(unchanged)
-
-
-def test_sample_batch_crop_scale_changes_the_crop_size(source):
-    # The brightness increases by 3 per row, and by 6 in a crop of twice the height.
-    rows = np.arange(64, dtype=np.uint8)[:, None, None] * 3
-    ramps = np.broadcast_to(rows, (len(source.pixels), 64, 96, 3)).copy()
-    ramp_images = TrainingImages(source.table, ramps, extract_features(ramps))
-
-    def steps(crop_scale: tuple[float, float]) -> set[int]:
-        config = dataclasses.replace(
-            PLAIN, stain_jitter=0.0, channel_mixing=0.0, crop_scale=crop_scale
-        )
-        views = np.concatenate(
-            [sampler(ramp_images, config).sample_batch(k).pixels for k in range(6)]
-        )
-        differences = np.abs(np.diff(views.astype(int), axis=1))
-        return set(np.rint(np.median(differences, axis=(1, 2, 3))).astype(int))
-
-    assert steps((1.0, 1.0)) == {3}
-    assert steps((2.0, 2.0)) == {3, 6}
+    assert np.mean(changed) > 0.9
+    assert not any(unchanged)
 
 
-def test_sample_batch_channel_mixing_averages_channels(source):
-    gray = np.repeat(source.pixels[..., :1], 3, axis=3)
-    gray_images = TrainingImages(source.table, gray, extract_features(gray))
-    config = dataclasses.replace(PLAIN, stain_jitter=0.0, channel_mixing=1.0)
+def test_sample_view_background_is_that_of_the_unchanged_colors(frame):
+    half = frame.copy()
+    half[:, :350] = 245  # glass
+    jittered = dataclasses.replace(PLAIN, stain_jitter=0.9)
 
-    # A mean of three equal channels is the channel itself.
-    mixed_gray, mixed = (
-        sampler(images, config).sample_batch(0).pixels for images in (gray_images, source)
+    shares = [v.background.mean() for v in views(half, 100, jittered) if np.isfinite(v.mpp)]
+
+    assert max(shares) > 0.9
+    assert min(shares) < 0.1
+
+
+def test_sample_view_without_tissue_is_background(frame):
+    found = views(frame, 100, PLAIN, 400)
+    empty = [view for view in found if np.isnan(view.mpp)]
+
+    assert 1 <= len(empty) <= 30
+    assert all(view.background.all() for view in empty)
+
+
+def test_sample_variants_are_the_image_crops_and_other_colors(frame):
+    config = dataclasses.replace(QUICK, image_size=(228, 350), n_variants=3)
+
+    whole, *crops, recolored = sample_variants(frame, config, np.random.default_rng(0))
+
+    np.testing.assert_array_equal(
+        whole, cv2.resize(frame, (350, 228), interpolation=cv2.INTER_AREA)
     )
+    for crop in crops:  # enlarged, so neighbors are more alike
+        detail = [np.abs(np.diff(x.astype(float), axis=1)).mean() for x in (crop, whole)]
+        assert detail[0] < detail[1]
+    assert np.corrcoef(recolored.ravel(), whole.ravel())[0, 1] > 0.5
 
-    assert np.ptp(mixed_gray.astype(int), axis=3).max() <= 1
-    plain = sampler(source, dataclasses.replace(config, channel_mixing=0.0)).sample_batch(0).pixels
-    assert abs(mixed.mean((1, 2)) - plain.mean((1, 2))).max() > 10
+
+def test_degrade_blur_is_relative_to_the_frame_width(frame):
+    config = dataclasses.replace(PLAIN, degradation=1.0, blur_px=4.0, jpeg_quality=(100, 100))
+
+    noise = np.random.default_rng(0).integers(0, 256, frame.shape, np.uint8)
+
+    def sharpness(width: float) -> float:
+        rng = np.random.default_rng(5)
+        images = [degrade(noise, width, config, rng) for _ in range(6)]
+        return float(np.mean([cv2.Laplacian(i.astype(np.float32), -1).std() for i in images]))
+
+    assert sharpness(70) > 1.5 * sharpness(700)
 
 
-def test_sample_indices_balance_pools_and_cases(source):
-    indices = np.concatenate([sampler(source).sample_indices(number) for number in range(200)])
+def test_resample_by_two_averages_blocks():
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[::2, ::2] = 200
 
-    table = source.table.iloc[indices]
-    pools = table.groupby(["magnification", "class"]).size()
-    assert (pools == 400).all()
-    for _, cases in table.groupby(["magnification", "class"])["case"]:
-        counts = cases.value_counts()
-        assert counts.max() < 1.5 * counts.min()
+    # Each block of 2 x 2 px has one bright pixel.
+    np.testing.assert_array_equal(resample(image, 2.0), np.full((40, 40, 3), 50))
+    np.testing.assert_array_equal(resample(image, 1.0), image)
+
+
+def test_compress_jpeg_lower_quality_changes_more_and_keeps_rgb():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[..., 0] = 200
+    noisy = image + np.random.default_rng(0).integers(0, 50, image.shape).astype(np.uint8)
+
+    errors = [
+        np.abs(compress_jpeg(noisy, quality).astype(int) - noisy).mean() for quality in (95, 40)
+    ]
+
+    assert 0 < errors[0] < errors[1]
+    assert abs(compress_jpeg(image, 95).astype(int) - image).max() < 6
+
+
+def test_jitter_colors_without_amount_keeps_the_image(frame):
+    rng = np.random.default_rng(0)
+
+    assert np.abs(jitter_colors(frame, 0.0, rng).astype(int) - frame).max() <= 1
+    assert np.abs(jitter_colors(frame, 0.5, rng).astype(int) - frame).max() > 10
+
+
+def test_frame_mpp_is_the_middle_of_the_range():
+    assert [frame_mpp(m) for m in (40, 100, 400)] == [2.75, 1.1, 0.275]

@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bc_model.checks import make_check
-from bc_model.distillation import student
-from bc_model.distillation.build import build_bundled_model
-from bc_model.distillation.config import PROXY
+from bc_model.distillation import student, view_pool
+from bc_model.distillation.build import build_bundled_model, prepare_networks
+from bc_model.distillation.cross_validation import Networks
 from bc_model.errors import BundleError, ConfigError
 from bc_model.evaluation.cross_validation import (
     CROSS_VALIDATION_FILE,
@@ -26,7 +26,7 @@ from bc_model.inference.seen_images import find_seen_images
 from bc_model.model import reference_logits
 from bc_model.reporting.model_card import card_to_markdown
 from bc_model.utils.serialization import dumps, loads
-from tests.bc_model.distillation.conftest import QUICK, eager_training
+from tests.bc_model.distillation.conftest import QUICK, eager_training, measure
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +35,14 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(root: Path, work_dir: Path) -> Bundle:
+def trained(source, pool, work_dir: Path) -> Networks:
+    return Networks(source, pool, QUICK, work_dir)
+
+
+@pytest.fixture(scope="module")
+def built(trained: Networks, work_dir: Path) -> Bundle:
     with eager_training():
-        return build_bundled_model(
-            root,
-            ("synthetic",),
-            work_dir / "models" / "bundle",
-            work_dir,
-            None,
-            QUICK,
-            search_space=None,
-        )
+        return build_bundled_model(trained, work_dir / "models" / "bundle", None, search_space=None)
 
 
 def test_build_bundled_model_bundle_is_valid_without_a_keras_file(built, source):
@@ -57,6 +54,7 @@ def test_build_bundled_model_bundle_is_valid_without_a_keras_file(built, source)
     expected = reference_logits(rebuild_keras_model(bundle), pixels)
     np.testing.assert_allclose(Engine(bundle).predict(pixels), expected, atol=1e-4)
     assert bundle.card.precisions["f32"].passes_parity
+    np.testing.assert_allclose(expected.sum(axis=1), 0.0, atol=1e-5)  # no bias
 
 
 def test_build_bundled_model_card_has_cross_validation_metrics(built, source):
@@ -87,9 +85,7 @@ def test_cross_validation_report_is_recomputed_with_curves(built, tmp_path):
     assert report.roc is not None
 
     metrics = built.card.metrics.protocols[0].metrics
-    nested = NestedResult(
-        "large networks", "proxy networks", SearchSpace({}, (), ()), (), 3, 9, 3, metrics
-    )
+    nested = NestedResult("large networks", SearchSpace({}, (), ()), (), 3, 9, 3, metrics)
     card_metrics = dataclasses.replace(built.card.metrics, nested=nested)
     with_nested = Bundle(built.folder, dataclasses.replace(built.card, metrics=card_metrics))
     *first, last = cross_validation_report(with_nested).checks
@@ -124,48 +120,37 @@ def test_find_seen_images_recognizes_renamed_training_images(built, source):
     np.testing.assert_array_equal(without_cases.is_seen, first)
 
 
-def test_build_bundled_model_again_uses_saved_results(built, root, work_dir, monkeypatch):
+def test_build_bundled_model_again_uses_saved_results(built, trained, work_dir, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(student, "train_student", fail)
-    again = build_bundled_model(
-        root,
-        ("synthetic",),
-        work_dir / "models" / "again",
-        work_dir,
-        None,
-        QUICK,
-        search_space=None,
-    )
+    again = build_bundled_model(trained, work_dir / "models" / "again", None, search_space=None)
 
     assert again.card.metrics == built.card.metrics
     assert again.card.files["head.npz"] == built.card.files["head.npz"]
 
 
-def test_build_bundled_model_too_few_folds_raise_before_training(root, tmp_path):
-    with pytest.raises(ConfigError, match=r"Invalid n_folds 3\. Expected n_folds >= 4"):
+def test_build_bundled_model_too_few_folds_raise_before_training(source, pool, tmp_path):
+    two = dataclasses.replace(QUICK, n_folds=2)
+    with pytest.raises(ConfigError, match=r"Invalid n_folds 2\. Expected n_folds >= 3"):
         build_bundled_model(
-            root, ("synthetic",), tmp_path / "bundle", tmp_path / "work", None, QUICK
+            Networks(source, pool, two, tmp_path / "work"), tmp_path / "bundle", None
         )
 
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.slow
-def test_build_bundled_model_card_has_nested_cross_validation(root, tmp_path, eagerly):
-    config = dataclasses.replace(QUICK, n_folds=4)
-    proxy = dataclasses.replace(config, backbone=PROXY, compute_dtype="float32")
-    search_space = SearchSpace({"strong": {}}, (0.1, 1.0), (1.0, 30.0))
+def test_build_bundled_model_card_has_nested_cross_validation(built, trained, work_dir):
+    search_space = SearchSpace({"equal": (1.0, 1.0, 1.0, 1.0)}, (0.1, 1.0), (1.0, 30.0))
 
     bundle = build_bundled_model(
-        root, ("synthetic",), tmp_path / "bundle", tmp_path / "work", None, config,
-        search_space=search_space, nested=(config, proxy),
-    )  # fmt: skip
+        trained, work_dir / "models" / "nested", None, search_space=search_space
+    )
 
     nested = bundle.card.metrics.nested
-    assert [one.fold for one in nested.choices] == [0, 1, 2, 3]
-    assert {one.penalty for one in nested.choices} <= {0.1, 1.0}
+    assert [one.fold for one in nested.choices] == [0, 1, 2]
+    assert {one.penalty_factor for one in nested.choices} <= {0.1, 1.0}
     assert nested.n_images == bundle.card.metrics.test.n_images
     nested_predictions, predictions = (
         read_predictions(bundle.file(name))
@@ -176,38 +161,37 @@ def test_build_bundled_model_card_has_nested_cross_validation(root, tmp_path, ea
         nested_predictions["class"] == "malignant", nested_predictions["prob_malignant"]
     )
     assert nested.metrics["roc_auc"].value == pytest.approx(roc_auc, abs=1e-6)
-    # Six pairs of folds, and four folds.
-    assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
     assert "Nested cross-validation" in card_to_markdown(bundle.card)
 
 
-def test_build_bundled_model_other_backend_raises_before_training(root, tmp_path, monkeypatch):
+def test_prepare_networks_reads_images_and_makes_views(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("bc_model.distillation.build.write_networks", lambda folder: None)
+    monkeypatch.setattr(view_pool, "FeatureExtractor", lambda folder, n_threads: measure)
+    config = dataclasses.replace(QUICK, n_views=8)
+
+    networks = prepare_networks(root, ("synthetic",), ("extra",), tmp_path, config)
+
+    assert len(networks.source.table) == 40
+    assert networks.pool.pixels.shape == (8, 32, 32, 3)
+
+
+def test_build_bundled_model_other_backend_raises_before_training(networks, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
 
     with pytest.raises(ConfigError, match=r"KERAS_BACKEND is 'jax'\. Expected tensorflow"):
-        build_bundled_model(
-            root,
-            ("synthetic",),
-            tmp_path / "bundle",
-            tmp_path / "work",
-            None,
-            QUICK,
-            search_space=None,
-        )
+        build_bundled_model(networks, tmp_path / "bundle", None, search_space=None)
 
     assert not (tmp_path / "work").exists()
 
 
 def test_build_bundled_model_synthetic_images_do_not_replace_the_bundled_model(
-    root, tmp_path, monkeypatch
+    networks, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("bc_model.distillation.build.BUNDLED_MODELS_DIR", tmp_path)
     monkeypatch.chdir(tmp_path)
 
     for bundle_dir in (tmp_path / "bundle", Path("bundle")):
         with pytest.raises(ConfigError, match="got synthetic images"):
-            build_bundled_model(
-                root, ("synthetic",), bundle_dir, tmp_path / "work", None, QUICK, search_space=None
-            )
+            build_bundled_model(networks, bundle_dir, None, search_space=None)
 
     assert not (tmp_path / "bundle").exists()

@@ -7,4 +7,4 @@ def test_key_depends_on_every_option():
     config = DistillationConfig()
 
     assert DistillationConfig().key == config.key
-    assert dataclasses.replace(config, image_mixing=0.2).key != config.key
+    assert dataclasses.replace(config, blur_px=0.2).key != config.key

@@ -11,10 +11,11 @@ from bc_model.distillation.cross_validation import (
     fit_pooled_temperature,
     fold_logits,
     image_folds,
+    is_test_image,
     official_folds,
     out_of_fold_predictions,
 )
-from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.last_layer import PooledActivations
 from bc_model.distillation.student import build_network
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.inference.model_card import Temperature
@@ -48,41 +49,78 @@ def test_official_folds_clean_excludes_test_cases_from_training(source, tmp_path
     assert (clean[~of_test_cases] == ALWAYS_TRAINED).all()
 
 
-def test_fold_logits_excluded_images_are_not_used_in_training(source, tmp_path, monkeypatch):
-    assignment = np.full(len(source.table), ALWAYS_TRAINED)
-    case = source.table["case"]
-    assignment[case == case[0]] = EXCLUDED
-    assignment[0] = 0
-    seen: list[TrainingImages] = []
+def test_case_folds_keep_extra_images_with_their_case():
+    cases = [str(i) for i in range(6)] * 2 + ["3", "99"]
+    table = pd.DataFrame(
+        {"class": ["benign", "malignant"] * 7, "case": cases, "group": cases,
+         "is_extra": [False] * 12 + [True] * 2}
+    )  # fmt: skip
 
-    def spy(subset: TrainingImages, *args, **kwargs):
-        seen.append(subset)
+    assignment = case_folds(table, QUICK).assignment
+
+    assert assignment[12] == assignment[3]
+    assert assignment[13] == ALWAYS_TRAINED
+    test = [is_test_image(table, Folds("case", assignment), fold) for fold in range(3)]
+    assert sum(mask.sum() for mask in test) == 12
+
+
+def test_activations_without_a_fold_train_without_it_and_excluded_images(networks, monkeypatch):
+    table = networks.source.table
+    assignment = np.full(len(table), ALWAYS_TRAINED)
+    assignment[table["case"] == table["case"][0]] = EXCLUDED
+    assignment[0] = 0
+    seen: list[np.ndarray] = []
+
+    def spy(source, pool, is_train, config, **kwargs):
+        seen.append(is_train)
         return build_network(QUICK, QUICK.image_size)
 
     monkeypatch.setattr("bc_model.distillation.student.train_student", spy)
-    fold_logits(source, Folds("folds-clean", assignment), 0, QUICK, tmp_path)
+    networks.activations_without(Folds("folds-clean", assignment), 0)
 
-    assert set(seen[0].table["case"]) == set(case) - {case[0]}
+    assert set(table.loc[seen[0], "case"]) == set(table["case"]) - {table["case"][0]}
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_fold_logits_trains_without_the_fold_and_saves_the_logits(source, tmp_path, monkeypatch):
-    folds = case_folds(source.table, QUICK)
-    seen: list[TrainingImages] = []
+def test_fold_logits_trains_without_the_fold_and_saves_the_activations(networks, monkeypatch):
+    table = networks.source.table
+    folds = case_folds(table, QUICK)
+    seen: list[np.ndarray] = []
     train_student = student.train_student
 
-    def spy(subset: TrainingImages, *args, **kwargs):
-        seen.append(subset)
-        return train_student(subset, *args, **kwargs)
+    def spy(source, pool, is_train, config, **kwargs):
+        seen.append(is_train)
+        return train_student(source, pool, is_train, config, **kwargs)
 
     monkeypatch.setattr(student, "train_student", spy)
-    logits = fold_logits(source, folds, 1, QUICK, tmp_path)
-    again = fold_logits(source, folds, 1, QUICK, tmp_path)
+    logits, teacher = fold_logits(networks, folds, 1)
+    again, _ = fold_logits(networks, folds, 1)
 
-    (subset,) = seen
-    assert not set(subset.table["case"]) & set(source.table.loc[folds.assignment == 1, "case"])
-    assert len(subset.table) == (folds.assignment != 1).sum()
+    (is_train,) = seen
+    np.testing.assert_array_equal(is_train, folds.assignment != 1)
     assert logits.shape == ((folds.assignment == 1).sum(), 2)
+    assert teacher.shape == (len(logits),)
+    np.testing.assert_array_equal(logits, again)
+    np.testing.assert_allclose(logits.sum(axis=1), 0.0, atol=1e-6)
+
+
+def test_fold_logits_do_not_depend_on_the_labels_of_the_fold(networks, monkeypatch):
+    table = networks.source.table
+    folds = case_folds(table, QUICK)
+    rng = np.random.default_rng(0)
+    n = len(table)
+    fixed = PooledActivations(rng.normal(size=(n, 4, 6)), np.ones((n, 4)), np.zeros((n, 6)))
+    monkeypatch.setattr(networks, "activations_without", lambda *args: fixed)
+    logits, _ = fold_logits(networks, folds, 0)
+
+    flip = {"benign": "malignant", "malignant": "benign"}
+    held_out = folds.assignment == 0
+    table.loc[held_out, "class"] = table.loc[held_out, "class"].map(flip)
+    try:
+        again, _ = fold_logits(networks, folds, 0)
+    finally:
+        table.loc[held_out, "class"] = table.loc[held_out, "class"].map(flip)
+
     np.testing.assert_array_equal(logits, again)
 
 
@@ -91,7 +129,8 @@ def table_of(folds: int) -> tuple[pd.DataFrame, Folds]:
     n = 3 * folds
     table = pd.DataFrame(
         {"path": [f"{i}.png" for i in range(n)], "sha256": "", "case": [str(i) for i in range(n)],
-         "class": ["benign", "malignant", "malignant"] * folds, "magnification": 200, "subtype": ""}
+         "class": ["benign", "malignant", "malignant"] * folds, "magnification": 200,
+         "subtype": "", "is_extra": False}
     )  # fmt: skip
     return table, Folds("case", np.repeat(np.arange(folds), 3))
 

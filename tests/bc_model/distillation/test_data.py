@@ -8,7 +8,6 @@ from bc_model.data.dataset import load_dataset
 from bc_model.data.synthetic import generate_dataset
 from bc_model.distillation import data as data_module
 from bc_model.distillation.data import TrainingImages
-from bc_model.distillation.features import extract_features
 from bc_model.errors import DataError
 
 
@@ -17,10 +16,11 @@ def test_read_preprocesses_images_and_prefixes_paths(source):
     assert source.table["path"].str.startswith("synthetic/").all()
     assert set(source.table["magnification"]) == {100, 200}
     assert source.malignant.tolist() == (source.table["class"] == "malignant").tolist()
-    np.testing.assert_array_equal(source.features[3], extract_features(source.pixels[3:4])[0])
+    assert source.frames[3].shape == (91, 140, 3)  # the official aspect ratio
+    assert not source.is_extra.any()
 
 
-def test_select_keeps_rows_pixels_and_features_together(source):
+def test_select_keeps_rows_pixels_and_frames_together(source):
     mask = np.zeros(len(source.table), bool)
     mask[[2, 5]] = True
 
@@ -29,7 +29,31 @@ def test_select_keeps_rows_pixels_and_features_together(source):
     assert subset.table["path"].tolist() == source.table["path"].iloc[[2, 5]].tolist()
     assert subset.table.index.tolist() == [0, 1]
     np.testing.assert_array_equal(subset.pixels, source.pixels[[2, 5]])
-    np.testing.assert_array_equal(subset.features, source.features[[2, 5]])
+    assert subset.frames[1] is source.frames[5]
+
+
+def test_read_extra_images_of_any_magnification_are_not_evaluated(root):
+    source = TrainingImages.read(root, ("synthetic",), (32, 48), ("extra",))
+
+    assert source.is_extra.sum() == 8
+    assert set(source.table.loc[source.is_extra, "magnification"]) == {40, 400}
+    evaluated = source.evaluated
+    assert set(evaluated.table["magnification"]) == {100, 200}
+    assert len(evaluated.frames) == len(source.frames) - 8
+
+
+def test_read_extra_image_without_a_case_raises(root, monkeypatch):
+    read = data_module.load_dataset
+
+    def read_without_cases(folder):
+        dataset = read(folder)
+        if folder.name != "extra":
+            return dataset
+        return dataclasses.replace(dataset, images=dataset.images.assign(case=""))
+
+    monkeypatch.setattr(data_module, "load_dataset", read_without_cases)
+    with pytest.raises(DataError, match="has no case"):
+        TrainingImages.read(root, ("synthetic",), (32, 48), ("extra",))
 
 
 def test_read_other_magnification_raises(tmp_path):

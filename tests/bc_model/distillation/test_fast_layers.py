@@ -9,15 +9,19 @@ import pytest
 import tensorflow as tf
 
 from bc_model.distillation import student
-from bc_model.distillation.augmentation import ViewSampler
-from bc_model.distillation.config import PROXY
 from bc_model.distillation.fast_layers import (
     FastAdamW,
     FastBatchNormalization,
     FastConv2D,
     with_fast_layers,
 )
-from bc_model.distillation.student import build_network, build_student, train_student
+from bc_model.distillation.student import (
+    ViewTargets,
+    build_network,
+    build_student,
+    train_student,
+)
+from bc_model.distillation.view_pool import ViewSampler
 from bc_model.training.devices import use_compute_dtype
 from tests.bc_model.distillation.conftest import QUICK
 
@@ -139,10 +143,9 @@ def test_fast_adamw_matches_keras():
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", PROXY])
-def test_a_network_with_fast_layers_has_the_same_names_weights_and_function(backbone):
+def test_a_network_with_fast_layers_has_the_same_names_weights_and_function():
     keras.utils.set_random_seed(0)
-    model = build_network(dataclasses.replace(QUICK, backbone=backbone), None)
+    model = build_network(dataclasses.replace(QUICK, backbone="resnet50"), None)
     fast = with_fast_layers(model)
 
     assert [layer.name for layer in fast.layers] == [layer.name for layer in model.layers]
@@ -179,18 +182,19 @@ def test_fast_traced_steps_match_keras(compute_dtype):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_build_student_fast_losses_match_keras(source):
+def test_build_student_fast_losses_match_keras(source, pool):
     config = dataclasses.replace(
         QUICK, compute_dtype="float32", learning_rate=3e-3, warmup_steps=1, steps=9
     )
-    sampler = ViewSampler(source, config, 0)
-    views = sampler.sample_batch(0)
-    targets = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
+    is_train = np.ones(len(source.table), bool)
+    views = ViewTargets.fit(source, pool, is_train, config)
+    batch = ViewSampler(pool, source.table, is_train, 8, 0).sample_batch(0)
+    targets = views.of(batch, (4, 4))
 
     def losses(fast: bool) -> list[float]:
         keras.utils.set_random_seed(0)
-        _, model = build_student(config, sampler, fast=fast)
-        return [float(model.train_on_batch(views.pixels, targets)[0]) for _ in range(4)]
+        _, model = build_student(config, views, fast=fast)
+        return [float(model.train_on_batch(batch.pixels, targets)[0]) for _ in range(4)]
 
     plain, fast = losses(False), losses(True)
     assert abs(plain[-1] - plain[0]) > 0.05 * plain[0]
@@ -198,7 +202,7 @@ def test_build_student_fast_losses_match_keras(source):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_train_student_exports_keras_layers(source, monkeypatch):
+def test_train_student_exports_keras_layers(source, pool, monkeypatch):
     choices: list[bool] = []
 
     def spy(*arguments, fast: bool):
@@ -208,7 +212,7 @@ def test_train_student_exports_keras_layers(source, monkeypatch):
     monkeypatch.setattr(student, "build_student", spy)
     for on_cpu in (True, False):
         monkeypatch.setattr(student, "_trains_on_cpu", lambda on_cpu=on_cpu: on_cpu)
-        exported = train_student(source, QUICK, seed=0)
+        exported = train_student(source, pool, np.ones(len(source.table), bool), QUICK, seed=0)
         kinds = {type(layer) for layer in exported.layers}
         assert not {FastConv2D, FastBatchNormalization} & kinds
     assert choices == [True, False]

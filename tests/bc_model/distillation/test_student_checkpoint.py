@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from bc_model.distillation import student
-from bc_model.distillation.augmentation import ViewSampler
 from bc_model.distillation.student import train_student
+from bc_model.distillation.view_pool import ViewSampler
 from tests.bc_model.distillation.conftest import QUICK, eager_training
 
 CONFIG = dataclasses.replace(QUICK, steps=7, learning_rate=1e-2)
@@ -23,12 +23,18 @@ def save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(source) -> list[np.ndarray]:
+def images(source, pool) -> tuple:
+    """Return images, views and a mask of all images."""
+    return source, pool, np.ones(len(source.table), bool)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(images) -> list[np.ndarray]:
     with eager_training():
-        return train_student(source, CONFIG, seed=3).get_weights()
+        return train_student(*images, CONFIG, seed=3).get_weights()
 
 
-def interrupt(source, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+def interrupt(images, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Train until the views of a step cannot be sampled."""
     sample_batch = ViewSampler.sample_batch
 
@@ -40,7 +46,7 @@ def interrupt(source, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, at
     with monkeypatch.context() as patch:
         patch.setattr(ViewSampler, "sample_batch", broken)
         with pytest.raises(tf.errors.UnknownError, match="interrupted"):
-            train_student(source, CONFIG, seed=3, checkpoint_file=checkpoint_file)
+            train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file)
 
 
 def record_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -60,14 +66,14 @@ def assert_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_train_student_resumes_to_the_same_weights(source, uninterrupted, tmp_path, monkeypatch):
+def test_train_student_resumes_to_the_same_weights(images, uninterrupted, tmp_path, monkeypatch):
     checkpoint_file = tmp_path / "work" / "one.checkpoint.npz"
-    interrupt(source, checkpoint_file, monkeypatch, at=4)
+    interrupt(images, checkpoint_file, monkeypatch, at=4)
     assert checkpoint_file.exists()
 
     steps = record_steps(monkeypatch)
     assert_equal(
-        train_student(source, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
+        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
         uninterrupted,
     )
     assert steps == [4, 5, 6]
@@ -75,7 +81,7 @@ def test_train_student_resumes_to_the_same_weights(source, uninterrupted, tmp_pa
 
 
 def test_train_student_keeps_the_checkpoint_until_the_end(
-    source, uninterrupted, tmp_path, monkeypatch
+    images, uninterrupted, tmp_path, monkeypatch
 ):
     def fail(*_):
         raise RuntimeError("no memory")
@@ -84,11 +90,11 @@ def test_train_student_keeps_the_checkpoint_until_the_end(
     with monkeypatch.context() as patch:
         patch.setattr(student, "recalibrate_batch_norm", fail)
         with pytest.raises(RuntimeError, match="no memory"):
-            train_student(source, CONFIG, seed=3, checkpoint_file=checkpoint_file)
+            train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file)
 
     steps = record_steps(monkeypatch)
     assert_equal(
-        train_student(source, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
+        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
         uninterrupted,
     )
     assert steps == [6]
@@ -96,23 +102,23 @@ def test_train_student_keeps_the_checkpoint_until_the_end(
 
 @pytest.mark.parametrize("content", ["truncated", "other model"])
 def test_train_student_ignores_an_unusable_checkpoint(
-    source, uninterrupted, tmp_path, monkeypatch, content
+    images, uninterrupted, tmp_path, monkeypatch, content
 ):
     checkpoint_file = tmp_path / "one.checkpoint.npz"
     if content == "truncated":
-        interrupt(source, checkpoint_file, monkeypatch, at=4)
+        interrupt(images, checkpoint_file, monkeypatch, at=4)
         checkpoint_file.write_bytes(checkpoint_file.read_bytes()[:-999])
     else:
         with checkpoint_file.open("wb") as stream:
             np.savez(stream, n_done=4, **{"0": np.zeros(3)})
 
     assert_equal(
-        train_student(source, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
+        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
         uninterrupted,
     )
 
 
-def test_train_student_saves_after_the_interval_only(source, tmp_path, monkeypatch):
+def test_train_student_saves_after_the_interval_only(images, tmp_path, monkeypatch):
     monkeypatch.setattr(student, "CHECKPOINT_INTERVAL_S", 300.0)
-    interrupt(source, tmp_path / "one.checkpoint.npz", monkeypatch, at=4)
+    interrupt(images, tmp_path / "one.checkpoint.npz", monkeypatch, at=4)
     assert not list(tmp_path.iterdir())

@@ -73,15 +73,14 @@ def test_card_document_without_validation_images_names_training_images() -> None
 def test_card_document_contains_nested_cross_validation() -> None:
     roc_auc = Metric(value=0.9, ci_low=0.8, ci_high=0.95, n_images=120, n_cases=24, method="none")
     search_space = SearchSpace(
-        views={"strong": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
-        penalties=(0.1, 1.0),
+        teacher_weights={"equal": (1.0, 1.0), "first": (1.0, 0.0)},
+        penalty_factors=(0.1, 1.0),
         last_penalties=(1.0, 10.0, 30.0),
     )
     nested = NestedResult(
         network="large networks",
-        selected_by="small ones",
         search_space=search_space,
-        choices=(FoldChoice(3, "plain", 30.0, 0.1, 1.25, 0.97),),
+        choices=(FoldChoice(3, "first", 0.1, 30.0, 1.25, 0.97),),
         n_folds=1,
         n_images=120,
         n_cases=24,
@@ -90,15 +89,11 @@ def test_card_document_contains_nested_cross_validation() -> None:
     text = texts_of(card_document(model_card(metrics=CardMetrics(nested=nested))))
 
     assert "Nested cross-validation" in text
-    assert "('strong': as configured; 'plain': zoom 0.75-1.3, mixed 0.3)" in text
-    assert "one of 3 penalties of the last layer, one of 2 of the teacher" in text
-    assert (
-        "Evaluated with large networks, each trained without one fold. Model selection used small"
-        in text
-    )
-    assert "only the other folds selected the augmentation ('strong'" in text
+    assert "selected the weights of the teachers (equal (1, 1); first (1, 0))" in text
+    assert "one of 2 factors of their penalties, one of 3 penalties of the last layer" in text
+    assert "Evaluated with large networks, each trained without one fold." in text
     assert "ROC AUC 0.900 (0.800-0.950). 120 images of 24 cases." in text
-    assert "3 plain 30 0.1 1.25" in text
+    assert "3 first 0.1 30 1.25" in text
     assert "Nested" not in texts_of(card_document(model_card()))
 
 

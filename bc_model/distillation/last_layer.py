@@ -1,0 +1,239 @@
+"""The last layer of the bundled model, fitted in closed form to the teacher's logits.
+
+The training steps fit the network to crops of changed colors, but predictions need complete images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bc_model.data.stain import background_mask
+from bc_model.distillation.augmentation import degrade, sample_variants
+from bc_model.distillation.config import DistillationConfig
+from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.teacher import Teacher, mean_logit
+from bc_model.evaluation.calibration import case_weights
+
+N_CHANGED = 3
+"""Changed copies of each image: two crops and one with other colors, all of them degraded."""
+
+_BATCH_SIZE = 16
+_MIN_BACKGROUND = 0.95
+_BACKGROUND_WEIGHT = 0.3
+"""Weight of the background cells of an image, relative to the image."""
+
+Forward = Callable[[np.ndarray], np.ndarray]
+"""Function from pixels, (n, height, width, 3) float32, to the last activations, (n, h, w, c)."""
+
+
+@dataclass(frozen=True)
+class PooledActivations:
+    """Last activations of all images by one network, pooled.
+
+    Attributes
+    ----------
+    pooled : ndarray of shape (n, 1 + N_CHANGED, channels), float32
+        Means over the cells of each image and of its changed copies.
+    tissue : ndarray of shape (n, 1 + N_CHANGED), float32
+        Proportion of tissue.
+    background : ndarray of shape (n, channels), float32
+        Means over the background cells of each image; zero without such cells.
+    """
+
+    pooled: np.ndarray
+    tissue: np.ndarray
+    background: np.ndarray
+
+    def select(self, mask: np.ndarray) -> PooledActivations:
+        """Return the activations of the images of a mask, shape (n,), bool."""
+        return PooledActivations(self.pooled[mask], self.tissue[mask], self.background[mask])
+
+    @classmethod
+    def measure(
+        cls, forward: Forward, source: TrainingImages, config: DistillationConfig
+    ) -> PooledActivations:
+        """Measure the activations of all images; the changed copies follow from the seed."""
+        pooled, tissue, background = [], [], []
+        for start in range(0, len(source.frames), _BATCH_SIZE):
+            frames = source.frames[start : start + _BATCH_SIZE]
+            images = np.stack(
+                [_copies(x, config, start + i) for i, x in enumerate(frames)]
+            )  # (batch, copies, height, width, 3)
+            masks = background_mask(images)
+            tissue.append(1.0 - masks.mean(axis=(2, 3), dtype=np.float32))
+            for number in range(images.shape[1]):
+                activations = forward(images[:, number].astype(np.float32))
+                pooled.append((start, number, activations.mean(axis=(1, 2))))
+                if number == 0:
+                    background.append(_background_means(activations, masks[:, 0]))
+        n, n_copies = len(source.frames), 1 + N_CHANGED
+        result = np.empty((n, n_copies, pooled[0][2].shape[1]), np.float32)
+        for start, number, values in pooled:
+            result[start : start + len(values), number] = values
+        return cls(result, np.concatenate(tissue), np.concatenate(background))
+
+
+def _copies(frame: np.ndarray, config: DistillationConfig, number: int) -> np.ndarray:
+    """Return the complete image and its changed copies at the input size."""
+    rng = np.random.default_rng([config.seed, number, 2])
+    whole, *changed = sample_variants(frame, config, rng)[: 1 + N_CHANGED]
+    width = float(config.image_size[1])
+    return np.stack([whole, *(degrade(image, width, config, rng) for image in changed)])
+
+
+def _background_means(activations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return the mean activations of the background cells of each image, or zeros."""
+    n, rows, columns, channels = activations.shape
+    means = np.zeros((n, channels), np.float32)
+    for i, mask in enumerate(masks):
+        row_edges = np.linspace(0, mask.shape[0], rows + 1).round().astype(int)
+        column_edges = np.linspace(0, mask.shape[1], columns + 1).round().astype(int)
+        sums = np.add.reduceat(
+            np.add.reduceat(mask.astype(np.float32), row_edges[:-1], 0), column_edges[:-1], 1
+        )
+        areas = np.outer(np.diff(row_edges), np.diff(column_edges))
+        is_background = sums / areas > _MIN_BACKGROUND
+        if is_background.any():
+            means[i] = activations[i][is_background].mean(axis=0)
+    return means
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """Options of the last layer, which can be changed without training a network.
+
+    Attributes
+    ----------
+    penalties : tuple of float
+        Inverse ridge strength of each teacher.
+    teacher_weights : tuple of float
+        Weight of each teacher.
+    last_penalty : float
+        Ridge strength of the last layer.
+    """
+
+    penalties: tuple[float, ...]
+    teacher_weights: tuple[float, ...]
+    last_penalty: float
+
+    @classmethod
+    def of(cls, config: DistillationConfig) -> HeadOptions:
+        """Return the options of a configuration."""
+        return cls(config.penalties, config.teacher_weights, config.last_penalty)
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """The malignant logit of one network: a linear function of its pooled activations.
+
+    `kernel` has the shape (channels,). `teacher_logit` has the shape (n,): the target of all
+    images, which is the teacher's logit times the proportion of tissue.
+    """
+
+    kernel: np.ndarray
+    teacher_logit: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, source: TrainingImages, features: np.ndarray, activations: PooledActivations,
+        is_train: np.ndarray, options: HeadOptions,
+    ) -> LastLayer:  # fmt: skip
+        """Fit teacher and last layer to the training images that are evaluated.
+
+        Parameters
+        ----------
+        source : TrainingImages
+        features : ndarray of shape (n, n_variants, d), float32
+            Features of each image and its variants, from `ViewPool`.
+        activations : PooledActivations
+        is_train : ndarray of shape (n,), bool
+        options : HeadOptions
+        """
+        use = is_train & ~source.is_extra
+        logits = teacher_logits(source, features, use, options.penalties)
+        kernels = fit_kernels(
+            activations.select(use), logits[use], source.case[use], (options.last_penalty,)
+        )
+        return cls.combine(kernels[0], logits, activations, use, options.teacher_weights)
+
+    @classmethod
+    def combine(
+        cls, kernels: np.ndarray, logits: np.ndarray, activations: PooledActivations,
+        use: np.ndarray, teacher_weights: tuple[float, ...],
+    ) -> LastLayer:  # fmt: skip
+        """Return the weighted mean of the layers of several teachers.
+
+        Parameters
+        ----------
+        kernels : ndarray of shape (channels, n_teachers)
+            From `fit_kernels`.
+        logits : ndarray of shape (n, n_teachers)
+            From `teacher_logits`.
+        activations : PooledActivations
+        use : ndarray of shape (n,), bool
+            Training images; the logit of the mean has a standard deviation of 1 over them.
+        teacher_weights : tuple of float
+        """
+        logit = mean_logit(logits, teacher_weights)
+        scale = float(logit[use].std()) or 1.0
+        return cls(
+            mean_logit(kernels, teacher_weights) / scale, logit / scale * activations.tissue[:, 0]
+        )
+
+    def predict_logit(self, activations: PooledActivations) -> np.ndarray:
+        """Return the malignant logit of the unchanged images, shape (n,)."""
+        logit: np.ndarray = activations.pooled[:, 0] @ self.kernel
+        return logit
+
+
+def teacher_logits(
+    source: TrainingImages, features: np.ndarray, use: np.ndarray, penalties: tuple[float, ...]
+) -> np.ndarray:
+    """Fit the teachers to some images; return their logits of all images, (n, n_teachers)."""
+    teacher = Teacher.fit(features[use], source.malignant[use], source.case[use], penalties)
+    return teacher.predict_logits(teacher.normalize(features[:, 0]))
+
+
+def fit_kernels(
+    activations: PooledActivations, logits: np.ndarray, case: np.ndarray,
+    last_penalties: tuple[float, ...],
+) -> np.ndarray:  # fmt: skip
+    """Fit the logits of several teachers by ridge regression without a bias.
+
+    Parameters
+    ----------
+    activations : PooledActivations
+        Of n training images.
+    logits : ndarray of shape (n, n_teachers)
+        Teachers' logits of the unchanged images. The target is a logit times the proportion of
+        tissue, and zero for background cells.
+    case : ndarray of shape (n,), str
+        Cases, which have equal weights. The changed copies of an image together weigh as much as
+        the image.
+    last_penalties : tuple of float
+        Ridge strengths, ``alpha`` in scikit-learn, for channels of unit root mean square.
+
+    Returns
+    -------
+    ndarray of shape (n_penalties, channels, n_teachers), float64
+    """
+    pooled = activations.pooled.astype(np.float64)
+    n, n_copies, channels = pooled.shape
+    weight = case_weights(case) * n
+    of_copy = np.array([0.5, *[0.5 / (n_copies - 1)] * (n_copies - 1)])
+    rows = np.concatenate([pooled.reshape(-1, channels), activations.background])
+    target = logits[:, None, :] * activations.tissue[..., None]
+    target = np.concatenate([target.reshape(n * n_copies, -1), np.zeros((n, logits.shape[1]))])
+    weights = np.concatenate([np.outer(weight, of_copy).ravel(), _BACKGROUND_WEIGHT * weight])
+    scale = np.sqrt(weight @ pooled[:, 0] ** 2 / n) + 1e-6
+    scaled = rows / scale
+    weighted = scaled * weights[:, None]
+    gram, moment = weighted.T @ scaled, weighted.T @ target
+    kernels = [
+        np.linalg.solve(gram + penalty * np.eye(channels), moment) / scale[:, None]
+        for penalty in last_penalties
+    ]
+    return np.stack(kernels)

@@ -1,0 +1,289 @@
+"""The training views of the bundled model, made and measured once for all networks.
+
+The features of a view do not depend on the labels, so networks for different folds can share views.
+Each network uses the views of its own training cases only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from bc_model.distillation.augmentation import sample_variants, sample_view
+from bc_model.distillation.config import MAGNIFICATIONS, DistillationConfig
+from bc_model.distillation.data import Measure, TrainingImages
+from bc_model.distillation.features import FeatureExtractor
+from bc_model.utils.arrays import read_npz
+from bc_model.utils.io import write_bytes_atomic
+from bc_model.utils.processor import usable_cores
+from bc_model.utils.serialization import to_json
+
+logger = logging.getLogger("bc_model.distillation")
+
+BACKGROUND_CELL_PX = 8
+"""Side of a cell of the background map of a view, px."""
+
+_CHUNK = 500
+_MAIN_SHARE = 0.8
+"""Proportion of the views from images at the magnifications of the model."""
+
+_VIEW_OPTIONS = (
+    "image_size", "view_size", "n_views", "mpp_range", "serving_scale_share", "stain_jitter",
+    "channel_mixing", "degradation", "blur_px", "jpeg_quality", "n_variants", "seed", "version",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ViewPool:
+    """Training views and their features.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (n_views, height, width, 3), uint8
+    features : ndarray of shape (n_views, d), float32
+        Features of the teachers, of each view before its degradation.
+    background : ndarray of shape (n_views, rows, columns), uint8
+        Proportion of background in cells of 8 x 8 px, times 255.
+    mpp : ndarray of shape (n_views,), float32
+        Scale, µm per pixel; NaN for views without tissue.
+    image : ndarray of shape (n_views,), int
+        Row of the source image in the table of the training images.
+    variants : ndarray of shape (n, 1 + n_variants, d), float32
+        Features of each complete image and its variants, from `sample_variants`.
+    """
+
+    pixels: np.ndarray
+    features: np.ndarray
+    background: np.ndarray
+    mpp: np.ndarray
+    image: np.ndarray
+    variants: np.ndarray
+
+    @classmethod
+    def load_or_make(
+        cls, source: TrainingImages, config: DistillationConfig, work_dir: Path,
+        n_processes: int = 0, make_measure: Callable[[], Measure] | None = None,
+    ) -> ViewPool:  # fmt: skip
+        """Read the views from a work directory, or make those that are missing.
+
+        Parameters
+        ----------
+        source : TrainingImages
+        config : DistillationConfig
+        work_dir : Path
+            Directory of intermediate results, with the networks of `write_networks`.
+        n_processes : int
+            Number of worker processes; 0 makes the views in this process.
+        make_measure : callable, optional
+            Returns the function that measures features; default `FeatureExtractor`.
+        """
+        make_measure = make_measure or partial(FeatureExtractor, work_dir, 1)
+        folder = work_dir / f"views-{_pool_key(source, config)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        n_chunks = -(-config.n_views // _CHUNK)
+        tasks = [("views", number) for number in range(n_chunks)]
+        tasks += [("variants", start) for start in range(0, len(source.table), _CHUNK)]
+        missing = [task for task in tasks if not _file(folder, task).is_file()]
+        maker = _Maker(source, config, folder)
+        for done, _ in enumerate(_map(maker, missing, n_processes, make_measure), start=1):
+            if done % 10 == 0:
+                logger.info("Made %d of %d parts of the training views", done, len(missing))
+        parts = [read_npz(_file(folder, task)) for task in tasks]
+        views, variants = parts[:n_chunks], parts[n_chunks:]
+        return cls(
+            **{key: np.concatenate([part[key] for part in views]) for key in views[0]},
+            variants=np.concatenate([part["variants"] for part in variants]),
+        )
+
+
+class ViewBatch:
+    """Pixels and view numbers of one training batch.
+
+    Pixels are uint8 of shape (n, height, width, 3); the background has the shape (n, rows, columns)
+    of the pool, float32 in [0, 1]; `index` are the numbers of the views.
+    """
+
+    def __init__(self, pixels: np.ndarray, background: np.ndarray, index: np.ndarray) -> None:
+        self.pixels, self.background, self.index = pixels, background, index
+
+
+class ViewSampler:
+    """Sample batches of views; a batch depends only on the seed and its step.
+
+    Classes alternate. The cases of a class at a magnification are equally frequent.
+
+    Parameters
+    ----------
+    pool : ViewPool
+    table : DataFrame
+        Table of the training images of the pool.
+    is_train : ndarray of shape (n,), bool
+        Images whose views are used.
+    batch_size, seed : int
+    """
+
+    def __init__(
+        self, pool: ViewPool, table: pd.DataFrame, is_train: np.ndarray, batch_size: int, seed: int
+    ) -> None:
+        self._pool, self._batch_size, self._seed = pool, batch_size, seed
+        by_image: dict[int, list[int]] = {}
+        for view, image in enumerate(pool.image):
+            if is_train[image]:
+                by_image.setdefault(int(image), []).append(view)
+        self._classes = []
+        for _, rows in table.loc[sorted(by_image)].groupby("class"):
+            cells = _cells(rows)
+            views = [
+                [np.concatenate([by_image[image] for image in images]) for images in cases]
+                for cases, _ in cells
+            ]
+            shares = np.array([share for _, share in cells])
+            self._classes.append((views, shares / shares.sum()))
+        self.n_views = sum(map(len, by_image.values()))
+
+    def sample_batch(self, step: int) -> ViewBatch:
+        """Return the batch of a step, with random flips."""
+        rng = np.random.default_rng([self._seed, step])
+        index = []
+        for position in range(self._batch_size):
+            views, shares = self._classes[position % len(self._classes)]
+            cases = views[rng.choice(len(views), p=shares)]
+            case = cases[rng.integers(len(cases))]
+            index.append(case[rng.integers(len(case))])
+        chosen = np.array(index)
+        pixels = self._pool.pixels[chosen]
+        background = self._pool.background[chosen].astype(np.float32) / 255.0
+        for i, (across, down) in enumerate(rng.random((len(chosen), 2)) < 0.5):
+            if across:
+                pixels[i], background[i] = pixels[i, :, ::-1].copy(), background[i, :, ::-1].copy()
+            if down:
+                pixels[i], background[i] = pixels[i, ::-1].copy(), background[i, ::-1].copy()
+        return ViewBatch(pixels, background, chosen)
+
+
+def _cells(rows: pd.DataFrame) -> list[tuple[list[list[int]], float]]:
+    """Return image rows by magnification and case, with the proportion of each magnification."""
+    cells, magnifications = [], rows["magnification"].astype(int)
+    is_main = magnifications.isin(MAGNIFICATIONS)
+    n_main, n_other = (magnifications[mask].nunique() for mask in (is_main, ~is_main))
+    for magnification, images in rows.groupby(magnifications):
+        cases = [list(case.index) for _, case in images.groupby("case")]
+        main = magnification in MAGNIFICATIONS
+        share = _MAIN_SHARE / n_main if main else (1.0 - _MAIN_SHARE) / n_other
+        cells.append((cases, share))
+    return cells
+
+
+@dataclass
+class _Maker:
+    """Makes one part of the pool and writes it to its file."""
+
+    source: TrainingImages
+    config: DistillationConfig
+    folder: Path
+
+    def __call__(self, task: tuple[str, int], measure: Measure) -> None:
+        kind, number = task
+        arrays = (
+            self._views(number, measure) if kind == "views" else self._variants(number, measure)
+        )
+        stream = BytesIO()
+        np.savez(stream, allow_pickle=False, **arrays)
+        write_bytes_atomic(_file(self.folder, task), stream.getvalue())
+
+    def _views(self, number: int, measure: Measure) -> dict[str, Any]:
+        config, table = self.config, self.source.table
+        rng = np.random.default_rng([config.seed, number])
+        classes = [_cells(rows) for _, rows in table.groupby("class")]
+        magnifications = table["magnification"].to_numpy(int)
+        views, images = [], []
+        for position in range(min(_CHUNK, config.n_views - number * _CHUNK)):
+            cells = classes[position % len(classes)]
+            shares = np.array([share for _, share in cells])
+            cases = cells[rng.choice(len(cells), p=shares / shares.sum())][0]
+            case = cases[rng.integers(len(cases))]
+            image = case[rng.integers(len(case))]
+            views.append(
+                sample_view(self.source.frames[image], int(magnifications[image]), config, rng)
+            )
+            images.append(image)
+        rows, columns = (side // BACKGROUND_CELL_PX for side in config.view_size)
+        background = [
+            cv2.resize(mask * np.float32(255), (columns, rows), interpolation=cv2.INTER_AREA)
+            for mask in (view.background for view in views)
+        ]
+        return {
+            "pixels": np.stack([view.pixels for view in views]),
+            "features": measure(np.stack([view.clean for view in views])),
+            "background": np.rint(np.stack(background)).astype(np.uint8),
+            "mpp": np.array([view.mpp for view in views], np.float32),
+            "image": np.array(images),
+        }
+
+    def _variants(self, start: int, measure: Measure) -> dict[str, Any]:
+        variants = []
+        for image in range(start, min(start + _CHUNK, len(self.source.frames))):
+            rng = np.random.default_rng([self.config.seed, image, 1])
+            variants.append(measure(sample_variants(self.source.frames[image], self.config, rng)))
+        return {"variants": np.stack(variants)}
+
+
+def _file(folder: Path, task: tuple[str, int]) -> Path:
+    return folder / f"{task[0]}-{task[1]:05d}.npz"
+
+
+def _pool_key(source: TrainingImages, config: DistillationConfig) -> str:
+    options = {name: value for name, value in to_json(config).items() if name in _VIEW_OPTIONS}
+    lines = [json.dumps(options, sort_keys=True), *source.table["path"], *source.table["sha256"]]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+_maker: _Maker | None = None
+_measure: Measure | None = None
+"""The task of a worker process."""
+
+
+def _map(
+    maker: _Maker, tasks: list[tuple[str, int]], n_processes: int,
+    make_measure: Callable[[], Measure],
+) -> Iterator[None]:  # fmt: skip
+    if not tasks:
+        return
+    if not n_processes:
+        measure = make_measure()
+        for task in tasks:
+            maker(task, measure)
+            yield
+        return
+    # A forked process would inherit locks that threads of this process hold.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(n_processes, usable_cores()), context, _start_worker, (maker, make_measure)
+    ) as pool:
+        results: Iterable[None] = pool.map(_run_in_worker, tasks)
+        yield from results
+
+
+def _start_worker(maker: _Maker, make_measure: Callable[[], Measure]) -> None:
+    global _maker, _measure
+    cv2.setNumThreads(1)
+    _maker, _measure = maker, make_measure()
+
+
+def _run_in_worker(task: tuple[str, int]) -> None:
+    assert _maker is not None, "_start_worker sets the task"
+    assert _measure is not None, "_start_worker sets the task"
+    _maker(task, _measure)
