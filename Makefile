@@ -52,6 +52,7 @@ lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned, hashed requirem
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-cluster.in -o requirements-cluster.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-distill.in -o requirements-distill.txt
 
 licenses: $(VENV)/.ready-dev ## List the licenses of the dependencies in docs/licenses.md
 	$(BIN)/python docs/list_licenses.py

@@ -2,8 +2,9 @@
 
 It evaluates hand-crafted features of color, stain and texture with logistic regression by
 case-level cross-validation. The penalty is selected inside the training subset. On the same folds
-it evaluates the linear teacher of the bundled model with its fixed penalty, which was chosen while
-such folds were inspected. `--against` compares the baseline with predictions of the bundled model.
+it evaluates the teacher of the bundled model that uses hand-crafted features, with its fixed
+penalty, which was chosen while such folds were inspected. `--against` compares the baseline with
+predictions of the bundled model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.data import load_dataset, preprocess_image, read_image, stain_densities
-from bc_model.distillation import DistillationConfig, Teacher, extract_features
+from bc_model.distillation import DistillationConfig, LinearTeacher, extract_features
 from bc_model.evaluation import ComparedModel, compare_predictions, read_predictions
 from bc_model.utils import to_json
 
@@ -105,11 +106,11 @@ def cross_validate(
 def cross_validate_teacher(
     features: np.ndarray, malignant: np.ndarray, case: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Return out-of-fold logits of the teacher of the bundled model."""
+    """Return out-of-fold logits of the hand-crafted teacher of the bundled model."""
     logit = np.empty(len(malignant))
     for train, test in make_folds(malignant, case, seed):
-        teacher = Teacher.fit(
-            features[train], malignant[train], case[train], DistillationConfig().penalty
+        teacher = LinearTeacher.fit(
+            features[train, None], malignant[train], case[train], DistillationConfig().penalties[0]
         )
         logit[test] = teacher.predict_logit(teacher.normalize(features[test]))
     return logit

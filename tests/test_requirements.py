@@ -23,7 +23,7 @@ def read_entries(name: str) -> list[str]:
 def test_every_requirement_is_a_pinned_package_with_hashes(name: str) -> None:
     entries = read_entries(name)
     assert len(entries) > 50
-    pattern = r"[a-z0-9-]+(\[[a-z,]+\])?==[\w.+]+( ; .+?)?( +--hash=sha256:[0-9a-f]{64})+"
+    pattern = r"[a-z0-9-]+(\[[a-z, ]+\])?==[\w.+]+( ; .+?)?( +--hash=sha256:[0-9a-f]{64})+"
     assert [entry for entry in entries if not re.fullmatch(pattern, entry)] == []
 
 

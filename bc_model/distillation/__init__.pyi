@@ -11,9 +11,9 @@ from .data import TrainingImages
 from .features import extract_features
 from .last_layer import LastLayer, PooledActivations
 from .nested_cv import SEARCH_SPACE
-from .student import build_student
+from .student import ViewTargets, build_student
 from .teacher import LinearTeacher, Teacher
-from .view_pool import ViewPool, ViewSampler
+from .view_pool import ViewBatch, ViewPool, ViewSampler
 
 __all__ = [
     "SEARCH_SPACE",
@@ -24,8 +24,10 @@ __all__ = [
     "PooledActivations",
     "Teacher",
     "TrainingImages",
+    "ViewBatch",
     "ViewPool",
     "ViewSampler",
+    "ViewTargets",
     "build_bundled_model",
     "build_student",
     "cross_validate_protocols",
