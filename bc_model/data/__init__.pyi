@@ -63,7 +63,7 @@ from .splits import (
     summarize_subsets,
     write_split,
 )
-from .stain import stain_densities
+from .stain import background_mask, stain_densities
 from .summary import (
     count_images,
     find_class_revealing_sizes,
@@ -95,6 +95,7 @@ __all__ = [
     "add_archive",
     "add_dataset",
     "add_synthetic",
+    "background_mask",
     "cache_dir",
     "cancel_download",
     "check_leakage",

@@ -12,7 +12,7 @@ from .features import extract_features
 from .last_layer import LastLayer, PooledActivations
 from .nested_cv import SEARCH_SPACE
 from .student import ViewTargets, build_student
-from .teacher import LinearTeacher, Teacher
+from .teacher import LinearTeacher, Teacher, mean_logit
 from .view_pool import ViewBatch, ViewPool, ViewSampler
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "build_student",
     "cross_validate_protocols",
     "extract_features",
+    "mean_logit",
     "nested_cross_validate",
     "prepare_networks",
     "train_final",

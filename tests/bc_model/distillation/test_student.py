@@ -58,11 +58,10 @@ def test_train_student_learns_the_teacher_on_other_cases(source, pool, tmp_path)
         assert agreement(1) < 0.8
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_build_student_training_reduces_the_errors_of_all_targets(source, pool, fast):
+def test_build_student_training_reduces_the_errors_of_all_targets(source, pool):
     targets = ViewTargets.fit(source, pool, everything(source), QUICK)
-    config = dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, ema_decay=0.5)
-    _, model = student.build_student(config, targets, fast=fast)
+    config = dataclasses.replace(QUICK, steps=40, learning_rate=3e-3, ema_decay=0.5)
+    _, model = student.build_student(config, targets, fast=True)
     batch = ViewSampler(pool, source.table, everything(source), 8, 0).sample_batch(0)
     expected = targets.of(batch, (4, 4))
 
@@ -72,7 +71,7 @@ def test_build_student_training_reduces_the_errors_of_all_targets(source, pool, 
         return [float(np.mean(np.square(e))) for e in (features, outputs[1] - expected[1])]
 
     before = errors()
-    model.fit(batch.pixels, expected, batch_size=8, epochs=60, verbose=0)
+    model.fit(batch.pixels, expected, batch_size=8, epochs=40, verbose=0)
     after = errors()
     assert after[0] < 0.7 * before[0]
     assert after[1] < 0.7 * before[1]
