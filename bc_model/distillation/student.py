@@ -28,7 +28,7 @@ from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.features import N_FEATURES
 from bc_model.distillation.teacher import Teacher
 from bc_model.evaluation.calibration import case_weights
-from bc_model.model import SCRATCH_BN_MOMENTUM, build_model
+from bc_model.model import HEAD_NEGATIVE_SLOPE, SCRATCH_BN_MOMENTUM, build_model
 from bc_model.training.devices import use_compute_dtype
 from bc_model.utils.arrays import read_npz
 from bc_model.utils.formatting import format_duration
@@ -133,7 +133,8 @@ def _build_proxy(config: DistillationConfig, image_size: tuple[int, int] | None)
             stride = 2 if block == 0 and stage > 0 else 1
             x = _bottleneck(x, _PROXY_WIDTH * multiple, stride, f"stage{stage}_block{block}")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    x = keras.layers.Dense(config.hidden_units, activation="relu", name="dense_1")(x)
+    activation = keras.layers.LeakyReLU(HEAD_NEGATIVE_SLOPE)
+    x = keras.layers.Dense(config.hidden_units, activation=activation, name="dense_1")(x)
     x = keras.layers.Dense(len(CLASSES), name="logits")(x)
     x = keras.layers.Activation("softmax", name="probabilities")(x)
     return keras.Model(image, x, name=PROXY)

@@ -131,8 +131,11 @@ class Classifier:
             The logits are not finite.
         """
         pixels = preprocess_image(image, self.bundle.image_size)
-        logits, heatmaps = self.engine.explain_one(pixels)
-        groups = by_severity(_input_checks(image, pixels, name, magnification, mpp, self.bundle))
+        logits, heatmaps, is_constant = self.engine.explain_one(pixels)
+        found = [*_input_checks(image, pixels, name, magnification, mpp, self.bundle)]
+        if is_constant:
+            found.append(make_check("BC106"))
+        groups = by_severity(found)
         checks = tuple(check for group in groups.values() for check in group)
         is_classified = not is_blocked(checks)
         probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])

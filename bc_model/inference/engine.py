@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,9 +31,28 @@ GRAPH_FILES = {
     "int8": ("served-int8.xml", "served-int8.bin"),
 }
 
+_SLOPE = "negative_slope"
 _MAX_HEAD_BYTES = 128 * 2**20
 _CHUNK = 8
 """Images in one forward pass. With 32, int8 is 10 % slower because of the caches, f32 is equal."""
+
+
+class BatchExplanation(NamedTuple):
+    """The explanation of n images.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (n, 2), float32
+        In the order of `CLASSES`, before temperature scaling.
+    heatmaps : list of dict of str to Heatmap
+        A heatmap per class for each image.
+    is_constant : ndarray of shape (n,), bool
+        True if the logits do not depend on the image, see `Head.is_constant`.
+    """
+
+    logits: np.ndarray
+    heatmaps: list[dict[str, Heatmap]]
+    is_constant: np.ndarray
 
 
 class Engine:
@@ -96,7 +115,14 @@ class Engine:
         pooled = np.concatenate([pooled for _, pooled in self._forward(pixels)])
         return self._logits(pooled), pooled
 
-    def explain(self, pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
+    def has_constant_answer(self, features: np.ndarray) -> np.ndarray:
+        """Return for features from `predict_with_features` where the logits are only constants.
+
+        See `Head.is_constant`. The result has the shape (n,), bool.
+        """
+        return self._head.is_constant(features)
+
+    def explain(self, pixels: np.ndarray) -> BatchExplanation:
         """Return the logits of a batch, see `predict`, and for each image a heatmap per class."""
         features, heatmaps = [], []
         for activations, pooled in self._forward(pixels):
@@ -111,7 +137,8 @@ class Engine:
                 for image_activations, image_weights in zip(activations, weights, strict=True)
             ]
             features.append(pooled)
-        return self._logits(np.concatenate(features)), heatmaps
+        pooled = np.concatenate(features)
+        return BatchExplanation(self._logits(pooled), heatmaps, self._head.is_constant(pooled))
 
     def _logits(self, pooled: np.ndarray) -> np.ndarray:
         logits = self._head.logits(pooled)
@@ -138,43 +165,69 @@ class Engine:
 
 @dataclass(frozen=True)
 class Head:
-    """The classification head: dense layers with ReLU between them, the last one for the logits.
+    """The classification head: dense layers with leaky ReLU, and a last one for the logits.
 
-    Kernels have the shape (n_inputs, n_outputs) and biases (n_outputs,), both float32.
+    Kernels have the shape (n_inputs, n_outputs) and biases (n_outputs,), both float32. With a
+    `negative_slope` of 0, the activation is ReLU.
     """
 
     kernels: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
+    negative_slope: float = 0.0
 
     def logits(self, pooled: np.ndarray) -> np.ndarray:
         """Return the logits, shape (n, classes), of pooled features, shape (n, channels)."""
         x = pooled
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            x = np.maximum(_product(x, kernel) + bias, 0.0)
+            x = self._activate(_product(x, kernel) + bias)
         return _product(x, self.kernels[-1]) + self.biases[-1]
+
+    def _activate(self, x: np.ndarray) -> np.ndarray:
+        # With a slope below 1, the larger value is the leaky ReLU.
+        return np.maximum(x, np.float32(self.negative_slope) * x)
+
+    def is_constant(self, pooled: np.ndarray) -> np.ndarray:
+        """Return where the logits are constants that do not depend on the image, shape (n,), bool.
+
+        This is so if all features are zero or, with ReLU, if every unit of a layer is off.
+
+        Examples
+        --------
+        >>> head = Head((np.ones((1, 1)), np.ones((1, 2))), (-np.ones(1), np.zeros(2)))
+        >>> head.is_constant(np.array([[0.0], [0.5], [1.5]])).tolist()
+        [True, True, False]
+        """
+        constant: np.ndarray = ~np.any(pooled, axis=1)
+        x = pooled
+        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
+            x = self._activate(_product(x, kernel) + bias)
+            if self.negative_slope == 0.0:
+                constant |= ~x.any(axis=1)
+        return constant
 
     def gradient(self, pooled: np.ndarray) -> np.ndarray:
         """Return the gradients of the logits, shape (n, classes, channels).
 
-        The gradient of ReLU at 0 is 0, as in TensorFlow.
+        The gradient of leaky ReLU at 0 is its negative slope, as in TensorFlow.
         """
-        active = []
+        slopes = []
         x = pooled
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
             x = _product(x, kernel) + bias
-            active.append(x > 0.0)
-            x = np.maximum(x, 0.0)
+            slopes.append(np.where(x > 0.0, np.float32(1.0), np.float32(self.negative_slope)))
+            x = self._activate(x)
         gradient = np.broadcast_to(self.kernels[-1].T, (len(pooled), *self.kernels[-1].T.shape))
-        for kernel, mask in zip(reversed(self.kernels[:-1]), reversed(active), strict=True):
+        for kernel, slope in zip(reversed(self.kernels[:-1]), reversed(slopes), strict=True):
             # In C order, because `einsum` is 15 times slower along the transposed kernel above.
-            masked = np.multiply(gradient, mask[:, None, :], order="C")
-            gradient = np.einsum("nku,iu->nki", masked, kernel)
+            scaled = np.multiply(gradient, slope[:, None, :], order="C")
+            gradient = np.einsum("nku,iu->nki", scaled, kernel)
         return gradient
 
     def save(self, path: Path) -> None:
         """Write the matrices as ``.npz``, without pickle."""
         arrays = {f"kernel_{i}": kernel for i, kernel in enumerate(self.kernels)}
         arrays |= {f"bias_{i}": bias for i, bias in enumerate(self.biases)}
+        arrays[_SLOPE] = np.array(self.negative_slope, np.float32)
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -182,6 +235,8 @@ class Head:
         """Read a file that `save` wrote; a `BundleError` if it is damaged."""
         try:
             arrays = read_npz(path, max_bytes=_MAX_HEAD_BYTES)
+            # Older files contain no slope, because their activation is ReLU.
+            slope = arrays.get(_SLOPE, np.zeros((), np.float32))
             count = len(arrays) // 2
             kernels = tuple(arrays[f"kernel_{i}"] for i in range(count))
             biases = tuple(arrays[f"bias_{i}"] for i in range(count))
@@ -194,6 +249,11 @@ class Head:
                 f"The matrices in {path} contain values that are not finite numbers in float32. "
                 "Train the model again."
             )
+        if slope.shape != () or not 0.0 <= slope < 1.0:
+            raise BundleError(
+                f"Invalid slope in {path}. Expected one number with 0 <= slope < 1, got "
+                f"{slope.ravel()[:3].tolist()}. Export the model again."
+            )
         are_matrices = bool(kernels) and all(kernel.ndim == 2 for kernel in kernels)
         if (
             not are_matrices
@@ -203,7 +263,7 @@ class Head:
             raise BundleError(
                 f"The matrices in {path} do not fit together. Export the model again."
             )
-        return cls(kernels, biases)
+        return cls(kernels, biases, float(slope))
 
 
 def _product(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, encode_png
+from bc_model.inference.batching import ImageExplanation
 from bc_model.inference.classifier import Classifier, Prediction, explain_file, load_classifier
 from bc_model.training.run import Run
 
@@ -149,7 +150,9 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
 ) -> None:
     empty = {name: Heatmap(name, np.zeros((4, 4), np.float32)) for name in CLASSES}
     monkeypatch.setattr(
-        classifier.engine, "explain_one", lambda _: (np.zeros(2, np.float32), empty)
+        classifier.engine,
+        "explain_one",
+        lambda _: ImageExplanation(np.zeros(2, np.float32), empty, is_constant=False),
     )
     path = write_image(tmp_path / "a.png")
     result = explain_file(classifier, path, out)
