@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from bc_model.data.breakhis import CLASSES
 from bc_model.errors import ImageError
 from bc_model.gradcam import (
     GradCAM,
@@ -202,6 +203,23 @@ def test_head_gradient_of_inactive_units_is_zero() -> None:
         (np.zeros(3, "float32"), np.zeros(2, "float32")),
     )
     np.testing.assert_array_equal(head.gradient(np.ones((1, 4), "float32")), np.zeros((1, 2, 4)))
+
+
+def test_heatmap_contribution_is_the_loss_of_the_logit_without_its_cells() -> None:
+    """Without dense layers the logit is linear in the cells, so the first order is exact."""
+    _, head = random_head((), 0)
+    activations = np.random.default_rng(4).uniform(0, 1, (3, 5, 12)).astype("float32")
+    pooled = activations.mean(axis=(0, 1))[None]
+    map_ = grad_cam_from_activations(activations, head.gradient(pooled)[0, 1] / 15)
+    assert 0 < np.count_nonzero(map_) < map_.size
+    others = pooled - (activations * (map_ > 0)[..., None]).mean(axis=(0, 1))
+    loss = (head.logits(pooled) - head.logits(others))[0, 1]
+    assert Heatmap("malignant", map_).contribution == pytest.approx(loss, rel=1e-4)
+
+
+def test_compute_full_scale_of_finer_cells_has_a_lower_limit() -> None:
+    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32), refinement=2) for name in CLASSES}
+    assert compute_full_scale(maps) == pytest.approx(0.0025)
 
 
 # --- Overlays ---
