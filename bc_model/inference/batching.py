@@ -48,6 +48,7 @@ class ImageExplanation(NamedTuple):
 @dataclass(eq=False)
 class _Request:
     pixels: np.ndarray
+    resolution: str
     result: ImageExplanation | None = None
     error: BaseException | None = None
 
@@ -82,20 +83,22 @@ class BatchingEngine:
         self._changed = threading.Condition()
         self._is_computing = False
 
-    def explain_one(self, pixels: np.ndarray) -> ImageExplanation:
+    def explain_one(self, pixels: np.ndarray, resolution: str = "standard") -> ImageExplanation:
         """Return the logits and the heatmap of each class for one image.
 
         Parameters
         ----------
         pixels : ndarray of shape (height, width, 3), uint8
             RGB image at the input size of the network.
+        resolution : {'standard', 'fine', 'finest'}
+            Resolution of the heatmaps, see `Engine.explain`.
 
         Raises
         ------
         EngineBusyError
             Too many images are waiting.
         """
-        request = _Request(pixels)
+        request = _Request(pixels, resolution)
         with self._changed:
             if len(self._waiting) >= self._max_waiting:
                 raise EngineBusyError(
@@ -118,12 +121,20 @@ class BatchingEngine:
             if request.is_done:
                 return []
             self._is_computing = True
-            count = min(self._max_batch, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(count)]
+            batch = [self._waiting.popleft()]
+            resolution = batch[0].resolution
+            while (
+                self._waiting
+                and self._waiting[0].resolution == resolution
+                and len(batch) < self._max_batch
+            ):
+                batch.append(self._waiting.popleft())
+            return batch
 
     def _compute(self, batch: list[_Request]) -> None:
         try:
-            found = self.engine.explain(np.stack([request.pixels for request in batch]))
+            pixels = np.stack([request.pixels for request in batch])
+            found = self.engine.explain(pixels, batch[0].resolution)
             for i, request in enumerate(batch):
                 request.result = _image_explanation(found, i)
         except BaseException as error:

@@ -19,6 +19,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import BundleError, ConfigError, DataError, ModelError
 from bc_model.gradcam import Heatmap, grad_cam_from_activations
 from bc_model.inference.bundle import Bundle
+from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, require_resolution
 from bc_model.inference.precision import PRECISIONS, is_within_limits, supported_precisions
 from bc_model.utils.arrays import read_npz
 from bc_model.utils.processor import limited_cores
@@ -90,10 +91,11 @@ class Engine:
             import openvino  # noqa: F401
 
             self._head = Head.load(bundle.file("head.npz"))
-            self._graph = _compile(bundle.file(xml), verified.result(), self.precision)
-        _require_matching_files(bundle, self._graph, self._head)
-        self._request = self._graph.create_infer_request()
-        self._lock = threading.Lock()
+            graph = _compile(bundle.file(xml), verified.result(), self.precision)
+        _require_matching_files(bundle, graph, self._head)
+        self._graph = _Graph(graph)
+        self._fine: dict[str, _Graph] = {}
+        self._fine_lock = threading.Lock()
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the logits of a batch; a `ModelError` if they are not finite.
@@ -112,7 +114,7 @@ class Engine:
 
     def predict_with_features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the logits of a batch, see `predict`, and the features, shape (n, channels)."""
-        pooled = np.concatenate([pooled for _, pooled in self._forward(pixels)])
+        pooled = np.concatenate([self._graph.infer(chunk)[1] for chunk in _chunks(pixels)])
         return self._logits(pooled), pooled
 
     def has_constant_answer(self, features: np.ndarray) -> np.ndarray:
@@ -122,16 +124,38 @@ class Engine:
         """
         return self._head.is_constant(features)
 
-    def explain(self, pixels: np.ndarray) -> BatchExplanation:
-        """Return the logits of a batch, see `predict`, and for each image a heatmap per class."""
+    def explain(self, pixels: np.ndarray, resolution: str = "standard") -> BatchExplanation:
+        """Return the logits of a batch, see `predict`, and for each image a heatmap per class.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, height, width, 3), uint8
+            As for `predict`.
+        resolution : {'standard', 'fine', 'finest'}
+            'fine' has twice as many cells in each direction and 'finest' four times as many, see
+            `bc_model.inference.fine_graph`. Both are for ResNet50 only and compute in float32. The
+            logits and the channel weights stay those of the original graph.
+
+        Raises
+        ------
+        ModelError
+            The logits are not finite, or the model does not support the resolution.
+        """
+        require_resolution(self.bundle, resolution)
+        refinement = RESOLUTIONS[resolution]
         features, heatmaps = [], []
-        for activations, pooled in self._forward(pixels):
+        for chunk in _chunks(pixels):
+            activations, pooled = self._activations(chunk, resolution)
             # The pooled feature is the mean over all cells. Its gradient, divided by the number of
             # cells, is therefore the gradient of every cell and the channel weight of Grad-CAM.
             weights = self._head.gradient(pooled) / (activations.shape[1] * activations.shape[2])
             heatmaps += [
                 {
-                    name: Heatmap(name, grad_cam_from_activations(image_activations, class_weights))
+                    name: Heatmap(
+                        name,
+                        grad_cam_from_activations(image_activations, class_weights),
+                        refinement,
+                    )
                     for name, class_weights in zip(CLASSES, image_weights, strict=True)
                 }
                 for image_activations, image_weights in zip(activations, weights, strict=True)
@@ -149,18 +173,51 @@ class Engine:
             )
         return logits
 
-    def _forward(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, max(1, len(pixels)), _CHUNK):  # an empty batch has an empty result
-            yield self._infer(pixels[start : start + _CHUNK])
+    def _activations(self, pixels: np.ndarray, resolution: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the activations at a resolution, and the features of the original graph."""
+        if resolution == "standard":
+            activations, pooled = self._graph.infer(pixels)
+            return activations, pooled
+        (activations,) = self._fine_graph(resolution).infer(pixels)
+        if self.precision != "f32":
+            return activations, self._graph.infer(pixels)[1]
+        # These cells are those of the original graph, so a second forward pass is not needed.
+        step = RESOLUTIONS[resolution]
+        return activations, activations[:, ::step, ::step].mean(axis=(1, 2))
 
-    def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _fine_graph(self, resolution: str) -> "_Graph":
+        """Return the graph of a resolution, which is compiled at the first use."""
+        with self._fine_lock:
+            if resolution not in self._fine:
+                xml, weights = (self.bundle.file(name) for name in GRAPH_FILES["f32"])
+                graph = _read_graph(xml, weights)
+                refine_graph(graph, RESOLUTIONS[resolution])
+                self._fine[resolution] = _Graph(_compile_graph(graph, "f32"))
+            return self._fine[resolution]
+
+
+class _Graph:
+    """A compiled graph that several threads can share."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._n_outputs = len(compiled.outputs)
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+
+    def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the outputs for a batch."""
         batch = np.ascontiguousarray(pixels, np.float32)
         with self._lock:
             self._request.infer([batch])
             # The request reuses its buffers, so the results are copied inside the lock.
-            activations = self._request.get_output_tensor(0).data.copy()
-            pooled = self._request.get_output_tensor(1).data.copy()
-        return activations, pooled
+            return tuple(
+                self._request.get_output_tensor(i).data.copy() for i in range(self._n_outputs)
+            )
+
+
+def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, max(1, len(pixels)), _CHUNK):  # an empty batch has an empty result
+        yield pixels[start : start + _CHUNK]
 
 
 @dataclass(frozen=True)
@@ -299,11 +356,14 @@ def _usable_precision(bundle: Bundle, precision: str, require_parity: bool) -> s
 
 
 def _compile(xml: Path, weights: Path, precision: str) -> Any:
+    return _compile_graph(_read_graph(xml, weights), precision)
+
+
+def _read_graph(xml: Path, weights: Path) -> Any:
     import openvino
 
-    core = openvino.Core()
     try:
-        graph = core.read_model(xml, weights)
+        graph = openvino.Core().read_model(xml, weights)
     except RuntimeError as error:
         raise BundleError(
             f"{xml} does not contain a readable inference graph. Export the model again."
@@ -318,10 +378,16 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
             f"Invalid inference graph {xml}. Expected outputs of rank 4 (activations) and 2 "
             f"(features), got {ranks}. Export the model again."
         )
+    return graph
+
+
+def _compile_graph(graph: Any, precision: str) -> Any:
+    import openvino
+
     # Without a hint, OpenVINO silently computes in bfloat16 where the processor supports it. An
     # int8 graph defines its own integer layers; the hint is for the layers between them.
     hint = "bf16" if precision == "bf16" else "f32"
-    return core.compile_model(graph, "CPU", compile_options(hint))
+    return openvino.Core().compile_model(graph, "CPU", compile_options(hint))
 
 
 def _is_finite(node: Any) -> bool:

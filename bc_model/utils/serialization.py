@@ -4,7 +4,8 @@ Fields contain JSON values, records, tuples, lists, dictionaries with str keys, 
 or paths. Every key is required, other keys are errors, and every number is finite.
 
 Field metadata: ``json=False`` omits a field, which needs a default; ``optional=True`` uses the
-default for a missing key; ``null_means=math.inf`` writes infinity as null. A class attribute ``SCHEMA_VERSION`` is written and checked.
+default for a missing key; ``null_means=math.inf`` writes infinity as null. A class attribute
+``SCHEMA_VERSION`` is written and checked.
 """
 
 import dataclasses

@@ -49,10 +49,12 @@ class FakeEngine:
     def __init__(self, compute: Callable[[np.ndarray], Any] = result_by_number) -> None:
         self.compute = compute
         self.passes: list[np.ndarray] = []
+        self.resolutions: list[str] = []
         self.fail_in: dict[int, BaseException] = {}
         self.gate = threading.Event()
 
-    def explain(self, pixels: np.ndarray) -> Any:
+    def explain(self, pixels: np.ndarray, resolution: str) -> Any:
+        self.resolutions.append(resolution)
         self.passes.append(pixels)
         count = len(self.passes)
         assert self.gate.wait(TIMEOUT_S), "the test did not open the gate"
@@ -93,10 +95,10 @@ def in_thread(task: Callable[[], Any]) -> Future:
     return future
 
 
-def request(batching: BatchingEngine, pixels: np.ndarray) -> Future:
+def request(batching: BatchingEngine, pixels: np.ndarray, resolution: str = "standard") -> Future:
     """Request one image in a new thread; return when the image is waiting or in progress."""
     n_before = len(batching._waiting) + sum(map(len, batching.engine.passes))
-    result = in_thread(lambda: batching.explain_one(pixels))
+    result = in_thread(lambda: batching.explain_one(pixels, resolution))
     wait_until(lambda: len(batching._waiting) + sum(map(len, batching.engine.passes)) > n_before)
     return result
 
@@ -150,6 +152,17 @@ def test_explain_one_computes_at_most_one_batch_in_order_of_arrival(fake: FakeEn
     for result in results:
         result.result(TIMEOUT_S)
     assert fake.numbers == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
+
+
+def test_explain_one_joins_only_images_of_one_resolution(fake: FakeEngine) -> None:
+    batching = BatchingEngine(fake)
+    results = request_all(batching, range(1))
+    for number, resolution in enumerate(["fine", "fine", "standard", "fine"], start=1):
+        results.append(request(batching, image(number), resolution))
+    fake.gate.set()
+    assert [number_of(result.result(TIMEOUT_S)) for result in results] == [0, 1, 2, 3, 4]
+    assert fake.numbers == [[0], [1, 2], [3], [4]]
+    assert fake.resolutions == ["standard", "fine", "standard", "fine"]
 
 
 def test_explain_one_with_a_full_queue_raises_engine_busy_error(fake: FakeEngine) -> None:

@@ -71,7 +71,7 @@ def engine_with(
     maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in card.classes}
     return SimpleNamespace(
         bundle=Bundle(Path(), card),
-        explain_one=lambda _: ImageExplanation(np.array(logits, np.float32), maps, is_constant),
+        explain_one=lambda *_: ImageExplanation(np.array(logits, np.float32), maps, is_constant),
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,9 +60,9 @@ def test_explain_file_passes_the_scale_of_the_file(
 ) -> None:
     path, predict, scales = write_image(tmp_path / "a.png"), classifier.predict, []
 
-    def record(image: np.ndarray, *, name: str, mpp: float | None) -> Prediction:
+    def record(image: np.ndarray, *, mpp: float | None, **options: Any) -> Prediction:
         scales.append(mpp)
-        return predict(image, name=name, mpp=mpp)
+        return predict(image, mpp=mpp, **options)
 
     monkeypatch.setattr(classifier, "predict", record)
     explain_file(classifier, path, out)
@@ -152,7 +153,7 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
     monkeypatch.setattr(
         classifier.engine,
         "explain_one",
-        lambda _: ImageExplanation(np.zeros(2, np.float32), empty, is_constant=False),
+        lambda *_: ImageExplanation(np.zeros(2, np.float32), empty, is_constant=False),
     )
     path = write_image(tmp_path / "a.png")
     result = explain_file(classifier, path, out)

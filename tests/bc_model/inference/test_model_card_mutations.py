@@ -30,7 +30,7 @@ def use(bundle: Bundle) -> None:
     for text in (bundle.label, bundle.key, card_to_markdown(bundle.card), dumps(bundle.card)):
         text.encode()
     assert bundle.seen_cases
-    engine = SimpleNamespace(bundle=bundle, explain_one=lambda _: EXPLANATION)
+    engine = SimpleNamespace(bundle=bundle, explain_one=lambda *_: EXPLANATION)
     prediction = Classifier(engine).predict(IMAGE, name="SOB_M_DC-14-2523-100-001.png")
     checks = [*prediction.checks, *check_nested(bundle.card), *check_scale(bundle, IMAGES)]
     if test := bundle.card.metrics.test:
