@@ -125,7 +125,8 @@ class Classifier:
             Scale of the image in µm per pixel, for example from `bc_model.data.read_scale`.
         resolution : {'standard', 'fine', 'finest'}
             Resolution of the heatmaps. 'fine' has twice as many cells in each direction and takes
-            about three times as long, 'finest' has four times as many. Only for ResNet50.
+            about 1.6 times as long, 'finest' has four times as many and takes about 6 times as
+            long. Only for ResNet50.
 
         Raises
         ------
