@@ -71,6 +71,11 @@ MESSAGES: dict[str, Message] = {
         "The image has {width_px} x {height_px} pixels and must be upsampled {factor:.1f} times. "
         "The training images have {training_sizes:list} pixels.",
     ),
+    "BC106": _blocking(
+        "No image features",
+        "The model finds no features in the image. Its answer would be a constant that does not "
+        "depend on the image.",
+    ),
     "BC110": _warning(
         "Training case",
         "The file name states case {case}, which is part of the training or validation data. The "
@@ -125,6 +130,11 @@ MESSAGES: dict[str, Message] = {
         "Unusual image sizes",
         "{n_found:,} of {n_images:count image} differ in size or aspect ratio from the training "
         "images ({training_sizes:list} pixels).",
+    ),
+    "BC153": _warning(
+        "No image features",
+        "The model finds no features in {n_found:,} of {n_images:count image}. Their probability "
+        "is a constant that does not depend on the image.",
     ),
     "BC201": _warning(
         "Seen in training",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import keras
 
 MIN_FULL_SCALE = 0.01
-"""Smallest upper end of the color scale, in logits per cell of the heatmap."""
+"""Smallest upper end of the color scale, in logits per cell of the last convolutional block."""
 
 _NOISE_FLOOR = 1e-6
 """Proportion of the summed magnitudes below which a positive sum is float32 rounding error."""
@@ -42,10 +42,24 @@ class Heatmap:
     raw : ndarray of shape (map_height, map_width), float32
         Non-negative values in units of the logit. Their sum is the contribution of the positive
         regions to the logit, to first order.
+    refinement : int
+        Cells per cell of the last convolutional block, in each direction.
     """
 
     class_name: str
     raw: np.ndarray
+    refinement: int = 1
+
+    @property
+    def contribution(self) -> float:
+        """The sum of `raw`: what the positive regions add to the logit, to first order.
+
+        Examples
+        --------
+        >>> Heatmap("malignant", np.array([[0.5, 0.0], [0.25, 1.0]], np.float32)).contribution
+        1.75
+        """
+        return float(self.raw.sum(dtype=np.float64))
 
     @property
     def maximum(self) -> float:
@@ -230,9 +244,10 @@ def compute_full_scale(heatmaps: dict[str, Heatmap]) -> float:
     """Return one upper end of the color scale for both classes, so that colors are comparable.
 
     The result is the larger maximum and at least `MIN_FULL_SCALE`, so that a heatmap that hardly
-    changes the score has faint colors.
+    changes the score has faint colors. A finer cell has a proportion of this limit.
     """
-    return max(MIN_FULL_SCALE, *(heatmaps[name].maximum for name in CLASSES))
+    lowest = MIN_FULL_SCALE / max(heatmaps[name].refinement for name in CLASSES) ** 2
+    return max(lowest, *(heatmaps[name].maximum for name in CLASSES))
 
 
 def draw_color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:

@@ -33,6 +33,13 @@ SCRATCH_BN_MOMENTUM = 0.9
 A small dataset has few steps per epoch, so with 0.99 the statistics lag far behind the weights.
 """
 
+HEAD_NEGATIVE_SLOPE = 0.1
+"""Slope of the dense layers of the head for negative inputs.
+
+With ReLU, every unit of a layer can be off for unusual images, and the answer is then the constant
+of the last bias.
+"""
+
 _FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".keras": b"PK\x03\x04"}
 _MAX_HEAD_BYTES = 256 * 2**20
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -77,6 +84,7 @@ def build_model(
     image_size: tuple[int, int] | None = (224, 224),
     dense_units: tuple[int, ...] = (256,),
     dropout: float = 0.3,
+    head_negative_slope: float = HEAD_NEGATIVE_SLOPE,
 ) -> keras.Model:
     """Build a convolutional network for two classes.
 
@@ -94,6 +102,8 @@ def build_model(
         Number of units of each dense layer between pooling and logits; may be empty.
     dropout : float
         Dropout rate in [0, 1) before each dense layer and before the logits.
+    head_negative_slope : float
+        Slope in [0, 1) of the leaky ReLU of the dense layers; 0 is ReLU.
 
     Returns
     -------
@@ -129,10 +139,12 @@ def build_model(
             f"The image size is too small for {entry.name}. Expected at least {entry.min_side_px} "
             f"px per side, got {image_size[0]}x{image_size[1]}. Use larger images."
         )
-    if not 0.0 <= dropout < 1.0 or any(units < 1 for units in dense_units):
+    has_valid_rates = 0.0 <= dropout < 1.0 and 0.0 <= head_negative_slope < 1.0
+    if not has_valid_rates or any(units < 1 for units in dense_units):
         raise ConfigError(
-            "Invalid head. Expected 0 <= dropout < 1 and dense layers with at least one unit, "
-            f"got dropout {dropout} and dense units {list(dense_units)}. Change these values."
+            "Invalid head. Expected 0 <= dropout < 1, 0 <= slope < 1 and dense layers with at "
+            f"least one unit, got dropout {dropout}, slope {head_negative_slope} and dense units "
+            f"{list(dense_units)}. Change these values."
         )
 
     # === Input and preprocessing ===
@@ -143,7 +155,10 @@ def build_model(
     x = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
     for number, units in enumerate(dense_units, start=1):
         x = keras.layers.Dropout(dropout, name=f"dropout_{number}")(x)
-        x = keras.layers.Dense(units, activation="relu", name=f"dense_{number}")(x)
+        # The activation is a part of the dense layer and not a layer of its own, so that the
+        # output of 'dense_1' is activated.
+        activation = keras.layers.LeakyReLU(head_negative_slope) if head_negative_slope else "relu"
+        x = keras.layers.Dense(units, activation=activation, name=f"dense_{number}")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     x = keras.layers.Dense(len(CLASSES), name="logits")(x)
     x = keras.layers.Activation("softmax", name="probabilities")(x)
@@ -255,6 +270,32 @@ def head_matrices(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
     layers = model.layers[_pool_index(model) :]
     weights = [layer.get_weights() for layer in layers if layer.weights]
     return [(kernel, bias) for kernel, bias in weights]
+
+
+def head_slope(model: keras.Model) -> float:
+    """Return the slope of the dense layers of the head for negative inputs; 0 for ReLU.
+
+    A `ModelError` is raised if a dense layer has another activation.
+    """
+    _named_layer(model, "logits")
+    dense = [layer for layer in model.layers[_pool_index(model) :] if layer.weights]
+    slopes = {_negative_slope(layer.activation) for layer in dense[:-1]}
+    slope = slopes.pop() if slopes else 0.0
+    if slope is None or slopes:
+        raise ModelError(
+            f"The head of {model.name} has other activations. Expected ReLU or one leaky ReLU. Use "
+            "a model that `build_model` built."
+        )
+    return slope
+
+
+def _negative_slope(activation: Any) -> float | None:
+    import keras
+
+    if activation is keras.activations.relu:
+        return 0.0
+    is_leaky = isinstance(activation, keras.layers.LeakyReLU)
+    return float(activation.negative_slope) if is_leaky else None
 
 
 def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:

@@ -111,6 +111,8 @@ def openvino_single(folder: Path) -> Functions:
 
     return {
         "this project": lambda: engine.explain(single),
+        "fine heatmaps": lambda: engine.explain(single, "fine"),
+        "finest heatmaps": lambda: engine.explain(single, "finest"),
         "prediction alone": lambda: engine.predict(single),
         "decode to overlay": decode_to_overlay,
     }

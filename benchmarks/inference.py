@@ -25,6 +25,7 @@ from benchmarks.startup import measure_startup
 from benchmarks.timing import ROUNDS, Ratio, compute_speedup, describe_machine, run_rounds
 from benchmarks.workers import workers
 
+FINER = ("fine heatmaps", "finest heatmaps")
 REFERENCES = ("Model.predict", "tf.function", "ONNX Runtime")
 
 
@@ -59,6 +60,9 @@ def measure(rounds: int) -> dict[str, Any]:
         "heatmap_extra_cost_one_image": float(
             np.median(single["this project"] / single["prediction alone"] - 1.0)
         ),
+        "duration_of_finer_heatmaps": {
+            name: asdict(compute_speedup(single, "this project", name)) for name in FINER
+        },
         "startup": measure_startup(),
     }
 
@@ -112,6 +116,8 @@ def main(rounds: int, as_json: bool) -> None:
         click.echo(f"  one image, {name}: {milliseconds:.1f} ms")
     for name, ratio in found["speedup_one_image_with_heatmaps"].items():
         click.echo(f"  speedup with heatmaps over {name}: {Ratio(**ratio)}")
+    for name, ratio in found["duration_of_finer_heatmaps"].items():
+        click.echo(f"  duration of {name}, relative to those of the last block: {Ratio(**ratio)}")
     click.echo(
         f"  extra cost of heatmaps at batch 32: {found['heatmap_extra_cost_at_batch_32']:.1%}"
     )

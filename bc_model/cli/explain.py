@@ -20,8 +20,14 @@ from bc_model.utils import (
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @click.option("--model", type=MODEL, required=True, help="A run, a model directory, or 'bundled'.")
 @click.option("--out", type=PATH, required=True, help="Directory for heatmaps and JSON files.")
+@click.option(
+    "--resolution", type=click.Choice(list(inference.RESOLUTIONS)), default="standard",
+    show_default=True, help="Cells of the heatmaps; fine and finest are for ResNet50.",
+)  # fmt: skip
 @json_option
-def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> int:
+def explain(
+    images: tuple[Path, ...], model: Path, out: Path, resolution: str, as_json: bool
+) -> int:
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
     A directory adds every image in it, except heatmaps of earlier calls. If one of several images
@@ -32,11 +38,12 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     check_writable(out)
     files = inference.collect_images(images)
     classifier = inference.load_classifier(model)
+    inference.require_resolution(classifier.bundle, resolution)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for file in files:
         try:
-            result = inference.explain_file(classifier, file, out)
+            result = inference.explain_file(classifier, file, out, resolution=resolution)
         except (BcModelError, OSError) as error:
             if len(files) == 1:
                 raise

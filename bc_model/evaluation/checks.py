@@ -5,6 +5,7 @@ The checks change no metric and stop no evaluation.
 
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 
 from bc_model.checks import Check, make_check
@@ -59,6 +60,12 @@ def check_metrics(
     if n_duplicates := int(hashes.duplicated().sum()):
         checks.append(make_check("BC210", n_duplicates=n_duplicates))
     return checks
+
+
+def check_constant(is_constant: np.ndarray) -> list[Check]:
+    """Check that the logits of all images depend on the image; the mask has the shape (n,)."""
+    n_found = int(is_constant.sum())
+    return [make_check("BC153", n_found=n_found, n_images=len(is_constant))] if n_found else []
 
 
 def remove_metric_checks(checks: Iterable[Check]) -> list[Check]:

@@ -12,7 +12,7 @@ from bc_model.data.dataset import Dataset
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE
 from bc_model.errors import ConfigError, SplitError
 from bc_model.evaluation.calibration import measure_calibration
-from bc_model.evaluation.checks import check_metrics
+from bc_model.evaluation.checks import check_constant, check_metrics
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.metrics import confusion_counts, pr_curve, roc_curve
 from bc_model.evaluation.predictions import check_predictions, join_predictions
@@ -100,7 +100,7 @@ def evaluate_split(
         or seen.n_seen > 0
         or subset != "test",
         is_leakage_certain=seen.is_certain,
-        checks=checks,
+        checks=[*checks, *check_constant(predicted.is_constant)],
     )
 
 

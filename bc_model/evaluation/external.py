@@ -11,7 +11,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, check_excluded
 from bc_model.data.images import Decode, decode_image
 from bc_model.evaluation.calibration import VALIDATION_FEATURES_FILE
-from bc_model.evaluation.checks import FEW_CASES
+from bc_model.evaluation.checks import FEW_CASES, check_constant
 from bc_model.evaluation.domain_shift import measure_domain_shift
 from bc_model.evaluation.evaluate import evaluate_predictions, inner_engine
 from bc_model.evaluation.features import FeatureTable
@@ -92,6 +92,7 @@ def evaluate_external(
             *seen.checks,
             *_check_unseen(seen, images),
             *shift.checks,
+            *check_constant(predicted.is_constant),
         ],
     )
     return replace(report, domain_shift=shift)

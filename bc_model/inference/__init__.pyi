@@ -13,6 +13,7 @@ from .bundle import (
 from .classifier import Classifier, Prediction, collect_images, explain_file, load_classifier
 from .engine import Engine, Head
 from .export import FORMATS, export_model, write_bundle
+from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
 from .input_checks import expected_out_of_distribution_proportion
 from .model_card import (
     Architecture,
@@ -37,6 +38,7 @@ __all__ = [
     "FORMATS",
     "KERAS_FILE",
     "N_CALIBRATION_IMAGES",
+    "RESOLUTIONS",
     "Architecture",
     "BatchingEngine",
     "Bundle",
@@ -70,6 +72,8 @@ __all__ = [
     "open_bundled_model",
     "predict_files",
     "quantize",
+    "require_resolution",
     "supported_precisions",
+    "supported_resolutions",
     "write_bundle",
 ]

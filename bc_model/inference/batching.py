@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from bc_model.data.pipeline import load_pixels
 from bc_model.data.stain import are_gray, stain_statistics
 from bc_model.errors import EngineBusyError
 from bc_model.gradcam import Heatmap
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import BatchExplanation, Engine
 
 MAX_BATCH = 8
 """Larger batches are not faster on a few cores, and the first image waits longer."""
@@ -29,16 +30,31 @@ FILE_BATCH = 32
 Progress = Callable[[int, int], None]
 
 
+class ImageExplanation(NamedTuple):
+    """The explanation of one image; see `BatchExplanation`.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (2,), float32
+    heatmaps : dict of str to Heatmap
+    is_constant : bool
+    """
+
+    logits: np.ndarray
+    heatmaps: dict[str, Heatmap]
+    is_constant: bool
+
+
 @dataclass(eq=False)
 class _Request:
     pixels: np.ndarray
-    logits: np.ndarray | None = None
-    heatmaps: dict[str, Heatmap] | None = None
+    resolution: str
+    result: ImageExplanation | None = None
     error: BaseException | None = None
 
     @property
     def is_done(self) -> bool:
-        return self.heatmaps is not None or self.error is not None
+        return self.result is not None or self.error is not None
 
 
 class BatchingEngine:
@@ -67,20 +83,22 @@ class BatchingEngine:
         self._changed = threading.Condition()
         self._is_computing = False
 
-    def explain_one(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, Heatmap]]:
-        """Return the logits, shape (2,), and the heatmap of each class for one image.
+    def explain_one(self, pixels: np.ndarray, resolution: str = "standard") -> ImageExplanation:
+        """Return the logits and the heatmap of each class for one image.
 
         Parameters
         ----------
         pixels : ndarray of shape (height, width, 3), uint8
             RGB image at the input size of the network.
+        resolution : {'standard', 'fine', 'finest'}
+            Resolution of the heatmaps, see `Engine.explain`.
 
         Raises
         ------
         EngineBusyError
             Too many images are waiting.
         """
-        request = _Request(pixels)
+        request = _Request(pixels, resolution)
         with self._changed:
             if len(self._waiting) >= self._max_waiting:
                 raise EngineBusyError(
@@ -93,9 +111,8 @@ class BatchingEngine:
                 self._compute(batch)
         if request.error is not None:
             raise request.error
-        assert request.logits is not None
-        assert request.heatmaps is not None
-        return request.logits, request.heatmaps
+        assert request.result is not None
+        return request.result
 
     def _wait_for_turn(self, request: _Request) -> list[_Request]:
         """Return the next batch, or an empty list if another thread completed the request."""
@@ -104,14 +121,22 @@ class BatchingEngine:
             if request.is_done:
                 return []
             self._is_computing = True
-            count = min(self._max_batch, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(count)]
+            batch = [self._waiting.popleft()]
+            resolution = batch[0].resolution
+            while (
+                self._waiting
+                and self._waiting[0].resolution == resolution
+                and len(batch) < self._max_batch
+            ):
+                batch.append(self._waiting.popleft())
+            return batch
 
     def _compute(self, batch: list[_Request]) -> None:
         try:
-            logits, heatmaps = self.engine.explain(np.stack([request.pixels for request in batch]))
+            pixels = np.stack([request.pixels for request in batch])
+            found = self.engine.explain(pixels, batch[0].resolution)
             for i, request in enumerate(batch):
-                request.logits, request.heatmaps = logits[i], heatmaps[i]
+                request.result = _image_explanation(found, i)
         except BaseException as error:
             # Every thread of the batch receives the error. Otherwise it would wait forever.
             for request in batch:
@@ -122,18 +147,26 @@ class BatchingEngine:
                 self._changed.notify_all()
 
 
+def _image_explanation(batch: BatchExplanation, index: int) -> ImageExplanation:
+    return ImageExplanation(
+        batch.logits[index], batch.heatmaps[index], bool(batch.is_constant[index])
+    )
+
+
 @dataclass(frozen=True)
 class ModelOutputs:
     """The outputs of a model for n images, with the staining of these images.
 
     The shapes are (n, 2) for the logits before temperature scaling, (n, channels) for the features,
-    (n, 6) for `bc_model.data.stain.STAIN_COLUMNS`, and (n,) for `gray`, the grayscale images.
+    (n, 6) for `bc_model.data.stain.STAIN_COLUMNS`, and (n,) for `gray`, the grayscale images, and
+    `is_constant`, the images whose logits are only constants of the model.
     """
 
     logits: np.ndarray
     features: np.ndarray
     stain: np.ndarray
     gray: np.ndarray
+    is_constant: np.ndarray
 
     @property
     def margin(self) -> np.ndarray:
@@ -196,7 +229,8 @@ def _predict_batches(
     n_done = 0
     for pixels in batches:
         logits, features = engine.predict_with_features(pixels)
-        outputs.append((logits, features, stain_statistics(pixels), are_gray(pixels)))
+        constant = engine.has_constant_answer(features)
+        outputs.append((logits, features, stain_statistics(pixels), are_gray(pixels), constant))
         n_done += len(pixels)
         if progress:
             progress(n_done, n_images)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import BundleError, ConfigError, DataError, ModelError
 from bc_model.gradcam import Heatmap, grad_cam_from_activations
 from bc_model.inference.bundle import Bundle
+from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, require_resolution
 from bc_model.inference.precision import PRECISIONS, is_within_limits, supported_precisions
 from bc_model.utils.arrays import read_npz
 from bc_model.utils.processor import limited_cores
@@ -31,9 +32,28 @@ GRAPH_FILES = {
     "int8": ("served-int8.xml", "served-int8.bin"),
 }
 
+_SLOPE = "negative_slope"
 _MAX_HEAD_BYTES = 128 * 2**20
 _CHUNK = 8
 """Images in one forward pass. With 32, int8 is 10 % slower because of the caches, f32 is equal."""
+
+
+class BatchExplanation(NamedTuple):
+    """The explanation of n images.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (n, 2), float32
+        In the order of `CLASSES`, before temperature scaling.
+    heatmaps : list of dict of str to Heatmap
+        A heatmap per class for each image.
+    is_constant : ndarray of shape (n,), bool
+        True if the logits do not depend on the image, see `Head.is_constant`.
+    """
+
+    logits: np.ndarray
+    heatmaps: list[dict[str, Heatmap]]
+    is_constant: np.ndarray
 
 
 class Engine:
@@ -71,10 +91,11 @@ class Engine:
             import openvino  # noqa: F401
 
             self._head = Head.load(bundle.file("head.npz"))
-            self._graph = _compile(bundle.file(xml), verified.result(), self.precision)
-        _require_matching_files(bundle, self._graph, self._head)
-        self._request = self._graph.create_infer_request()
-        self._lock = threading.Lock()
+            graph = _compile(bundle.file(xml), verified.result(), self.precision)
+        _require_matching_files(bundle, graph, self._head)
+        self._graph = _Graph(graph)
+        self._fine: dict[str, _Graph] = {}
+        self._fine_lock = threading.Lock()
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the logits of a batch; a `ModelError` if they are not finite.
@@ -93,25 +114,55 @@ class Engine:
 
     def predict_with_features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the logits of a batch, see `predict`, and the features, shape (n, channels)."""
-        pooled = np.concatenate([pooled for _, pooled in self._forward(pixels)])
+        pooled = np.concatenate([self._graph.infer(chunk)[1] for chunk in _chunks(pixels)])
         return self._logits(pooled), pooled
 
-    def explain(self, pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
-        """Return the logits of a batch, see `predict`, and for each image a heatmap per class."""
+    def has_constant_answer(self, features: np.ndarray) -> np.ndarray:
+        """Return for features from `predict_with_features` where the logits are only constants.
+
+        See `Head.is_constant`. The result has the shape (n,), bool.
+        """
+        return self._head.is_constant(features)
+
+    def explain(self, pixels: np.ndarray, resolution: str = "standard") -> BatchExplanation:
+        """Return the logits of a batch, see `predict`, and for each image a heatmap per class.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, height, width, 3), uint8
+            As for `predict`.
+        resolution : {'standard', 'fine', 'finest'}
+            'fine' has twice as many cells in each direction and 'finest' four times as many, see
+            `bc_model.inference.fine_graph`. Both are for ResNet50 only and compute in float32. The
+            logits and the channel weights stay those of the original graph.
+
+        Raises
+        ------
+        ModelError
+            The logits are not finite, or the model does not support the resolution.
+        """
+        require_resolution(self.bundle, resolution)
+        refinement = RESOLUTIONS[resolution]
         features, heatmaps = [], []
-        for activations, pooled in self._forward(pixels):
+        for chunk in _chunks(pixels):
+            activations, pooled = self._activations(chunk, resolution)
             # The pooled feature is the mean over all cells. Its gradient, divided by the number of
             # cells, is therefore the gradient of every cell and the channel weight of Grad-CAM.
             weights = self._head.gradient(pooled) / (activations.shape[1] * activations.shape[2])
             heatmaps += [
                 {
-                    name: Heatmap(name, grad_cam_from_activations(image_activations, class_weights))
+                    name: Heatmap(
+                        name,
+                        grad_cam_from_activations(image_activations, class_weights),
+                        refinement,
+                    )
                     for name, class_weights in zip(CLASSES, image_weights, strict=True)
                 }
                 for image_activations, image_weights in zip(activations, weights, strict=True)
             ]
             features.append(pooled)
-        return self._logits(np.concatenate(features)), heatmaps
+        pooled = np.concatenate(features)
+        return BatchExplanation(self._logits(pooled), heatmaps, self._head.is_constant(pooled))
 
     def _logits(self, pooled: np.ndarray) -> np.ndarray:
         logits = self._head.logits(pooled)
@@ -122,59 +173,118 @@ class Engine:
             )
         return logits
 
-    def _forward(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, max(1, len(pixels)), _CHUNK):  # an empty batch has an empty result
-            yield self._infer(pixels[start : start + _CHUNK])
+    def _activations(self, pixels: np.ndarray, resolution: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the activations at a resolution, and the features of the original graph."""
+        if resolution == "standard":
+            activations, pooled = self._graph.infer(pixels)
+            return activations, pooled
+        (activations,) = self._fine_graph(resolution).infer(pixels)
+        if self.precision != "f32":
+            return activations, self._graph.infer(pixels)[1]
+        # These cells are those of the original graph, so a second forward pass is not needed.
+        step = RESOLUTIONS[resolution]
+        return activations, activations[:, ::step, ::step].mean(axis=(1, 2))
 
-    def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _fine_graph(self, resolution: str) -> "_Graph":
+        """Return the graph of a resolution, which is compiled at the first use."""
+        with self._fine_lock:
+            if resolution not in self._fine:
+                xml, weights = (self.bundle.file(name) for name in GRAPH_FILES["f32"])
+                graph = _read_graph(xml, weights)
+                refine_graph(graph, RESOLUTIONS[resolution])
+                self._fine[resolution] = _Graph(_compile_graph(graph, "f32"))
+            return self._fine[resolution]
+
+
+class _Graph:
+    """A compiled graph that several threads can share."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._n_outputs = len(compiled.outputs)
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+
+    def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the outputs for a batch."""
         batch = np.ascontiguousarray(pixels, np.float32)
         with self._lock:
             self._request.infer([batch])
             # The request reuses its buffers, so the results are copied inside the lock.
-            activations = self._request.get_output_tensor(0).data.copy()
-            pooled = self._request.get_output_tensor(1).data.copy()
-        return activations, pooled
+            return tuple(
+                self._request.get_output_tensor(i).data.copy() for i in range(self._n_outputs)
+            )
+
+
+def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, max(1, len(pixels)), _CHUNK):  # an empty batch has an empty result
+        yield pixels[start : start + _CHUNK]
 
 
 @dataclass(frozen=True)
 class Head:
-    """The classification head: dense layers with ReLU between them, the last one for the logits.
+    """The classification head: dense layers with leaky ReLU, and a last one for the logits.
 
-    Kernels have the shape (n_inputs, n_outputs) and biases (n_outputs,), both float32.
+    Kernels have the shape (n_inputs, n_outputs) and biases (n_outputs,), both float32. With a
+    `negative_slope` of 0, the activation is ReLU.
     """
 
     kernels: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
+    negative_slope: float = 0.0
 
     def logits(self, pooled: np.ndarray) -> np.ndarray:
         """Return the logits, shape (n, classes), of pooled features, shape (n, channels)."""
         x = pooled
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            x = np.maximum(_product(x, kernel) + bias, 0.0)
+            x = self._activate(_product(x, kernel) + bias)
         return _product(x, self.kernels[-1]) + self.biases[-1]
+
+    def _activate(self, x: np.ndarray) -> np.ndarray:
+        # With a slope below 1, the larger value is the leaky ReLU.
+        return np.maximum(x, np.float32(self.negative_slope) * x)
+
+    def is_constant(self, pooled: np.ndarray) -> np.ndarray:
+        """Return where the logits are constants that do not depend on the image, shape (n,), bool.
+
+        This is so if all features are zero or, with ReLU, if every unit of a layer is off.
+
+        Examples
+        --------
+        >>> head = Head((np.ones((1, 1)), np.ones((1, 2))), (-np.ones(1), np.zeros(2)))
+        >>> head.is_constant(np.array([[0.0], [0.5], [1.5]])).tolist()
+        [True, True, False]
+        """
+        constant: np.ndarray = ~np.any(pooled, axis=1)
+        x = pooled
+        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
+            x = self._activate(_product(x, kernel) + bias)
+            if self.negative_slope == 0.0:
+                constant |= ~x.any(axis=1)
+        return constant
 
     def gradient(self, pooled: np.ndarray) -> np.ndarray:
         """Return the gradients of the logits, shape (n, classes, channels).
 
-        The gradient of ReLU at 0 is 0, as in TensorFlow.
+        The gradient of leaky ReLU at 0 is its negative slope, as in TensorFlow.
         """
-        active = []
+        slopes = []
         x = pooled
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
             x = _product(x, kernel) + bias
-            active.append(x > 0.0)
-            x = np.maximum(x, 0.0)
+            slopes.append(np.where(x > 0.0, np.float32(1.0), np.float32(self.negative_slope)))
+            x = self._activate(x)
         gradient = np.broadcast_to(self.kernels[-1].T, (len(pooled), *self.kernels[-1].T.shape))
-        for kernel, mask in zip(reversed(self.kernels[:-1]), reversed(active), strict=True):
+        for kernel, slope in zip(reversed(self.kernels[:-1]), reversed(slopes), strict=True):
             # In C order, because `einsum` is 15 times slower along the transposed kernel above.
-            masked = np.multiply(gradient, mask[:, None, :], order="C")
-            gradient = np.einsum("nku,iu->nki", masked, kernel)
+            scaled = np.multiply(gradient, slope[:, None, :], order="C")
+            gradient = np.einsum("nku,iu->nki", scaled, kernel)
         return gradient
 
     def save(self, path: Path) -> None:
         """Write the matrices as ``.npz``, without pickle."""
         arrays = {f"kernel_{i}": kernel for i, kernel in enumerate(self.kernels)}
         arrays |= {f"bias_{i}": bias for i, bias in enumerate(self.biases)}
+        arrays[_SLOPE] = np.array(self.negative_slope, np.float32)
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -182,6 +292,8 @@ class Head:
         """Read a file that `save` wrote; a `BundleError` if it is damaged."""
         try:
             arrays = read_npz(path, max_bytes=_MAX_HEAD_BYTES)
+            # Older files contain no slope, because their activation is ReLU.
+            slope = arrays.get(_SLOPE, np.zeros((), np.float32))
             count = len(arrays) // 2
             kernels = tuple(arrays[f"kernel_{i}"] for i in range(count))
             biases = tuple(arrays[f"bias_{i}"] for i in range(count))
@@ -194,6 +306,11 @@ class Head:
                 f"The matrices in {path} contain values that are not finite numbers in float32. "
                 "Train the model again."
             )
+        if slope.shape != () or not 0.0 <= slope < 1.0:
+            raise BundleError(
+                f"Invalid slope in {path}. Expected one number with 0 <= slope < 1, got "
+                f"{slope.ravel()[:3].tolist()}. Export the model again."
+            )
         are_matrices = bool(kernels) and all(kernel.ndim == 2 for kernel in kernels)
         if (
             not are_matrices
@@ -203,7 +320,7 @@ class Head:
             raise BundleError(
                 f"The matrices in {path} do not fit together. Export the model again."
             )
-        return cls(kernels, biases)
+        return cls(kernels, biases, float(slope))
 
 
 def _product(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -239,11 +356,14 @@ def _usable_precision(bundle: Bundle, precision: str, require_parity: bool) -> s
 
 
 def _compile(xml: Path, weights: Path, precision: str) -> Any:
+    return _compile_graph(_read_graph(xml, weights), precision)
+
+
+def _read_graph(xml: Path, weights: Path) -> Any:
     import openvino
 
-    core = openvino.Core()
     try:
-        graph = core.read_model(xml, weights)
+        graph = openvino.Core().read_model(xml, weights)
     except RuntimeError as error:
         raise BundleError(
             f"{xml} does not contain a readable inference graph. Export the model again."
@@ -258,10 +378,16 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
             f"Invalid inference graph {xml}. Expected outputs of rank 4 (activations) and 2 "
             f"(features), got {ranks}. Export the model again."
         )
+    return graph
+
+
+def _compile_graph(graph: Any, precision: str) -> Any:
+    import openvino
+
     # Without a hint, OpenVINO silently computes in bfloat16 where the processor supports it. An
     # int8 graph defines its own integer layers; the hint is for the layers between them.
     hint = "bf16" if precision == "bf16" else "f32"
-    return core.compile_model(graph, "CPU", compile_options(hint))
+    return openvino.Core().compile_model(graph, "CPU", compile_options(hint))
 
 
 def _is_finite(node: Any) -> bool:

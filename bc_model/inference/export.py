@@ -28,6 +28,7 @@ from bc_model.inference.model_card import ModelCard, write_model_card
 from bc_model.model import (
     build_model,
     head_matrices,
+    head_slope,
     last_conv_output,
     load_keras,
     load_weights,
@@ -143,7 +144,7 @@ def _replace_directory(draft: Path, folder: Path) -> None:
 
 def _write_head(model: keras.Model, folder: Path) -> None:
     kernels, biases = zip(*head_matrices(model), strict=True)
-    Head(kernels, biases).save(folder / "head.npz")
+    Head(kernels, biases, head_slope(model)).save(folder / "head.npz")
 
 
 def _with_hashes(card: ModelCard, folder: Path, names: tuple[str, ...]) -> ModelCard:
@@ -179,7 +180,7 @@ def check_bundle(bundle: Bundle, pixels: np.ndarray) -> None:
     `pixels` are a few images at the input size of the network, shape (n, height, width, 3), uint8.
     """
     model = rebuild_keras_model(bundle)
-    logits, heatmaps = Engine(bundle).explain(pixels)
+    logits, heatmaps, _ = Engine(bundle).explain(pixels)
     differences = [_relative_difference(logits, reference_logits(model, pixels))]
     explain = GradCAM(model)
     for name in CLASSES:
@@ -244,6 +245,7 @@ def rebuild_keras_model(bundle: Bundle) -> keras.Model:
         weights="none",
         dense_units=architecture.dense_units,
         dropout=architecture.dropout,
+        head_negative_slope=architecture.negative_slope,
     )
     if KERAS_FILE in bundle.card.files:
         path = bundle.file(KERAS_FILE)
@@ -268,7 +270,9 @@ def _set_served_weights(model: keras.Model, bundle: Bundle) -> None:
     head = Head.load(bundle.file("head.npz"))
     start = model.layers.index(model.get_layer("pool"))
     dense = [layer for layer in model.layers[start:] if layer.weights]
-    if [layer.kernel.shape for layer in dense] != [kernel.shape for kernel in head.kernels]:
+    shapes = [kernel.shape for kernel in head.kernels]
+    slope = np.float32(head_slope(model))
+    if [layer.kernel.shape for layer in dense] != shapes or slope != head.negative_slope:
         raise BundleError(
             f"The head of {bundle.label} is not that of its model card. Export the model again."
         )

@@ -57,7 +57,8 @@ class Architecture:
     """The network.
 
     `initial_weights` is a name, a file name, or 'none' for random weights. `dense_units` are the
-    layers between pooling and logits. `config` is the configuration of the bundled model.
+    layers between pooling and logits, with a leaky ReLU of the slope `negative_slope`; 0 is ReLU.
+    `config` is the configuration of the bundled model.
     """
 
     backbone: str
@@ -66,6 +67,8 @@ class Architecture:
     dense_units: tuple[int, ...] = ()
     dropout: float = 0.0
     config: dict[str, Any] | None = None
+    # Older cards have no slope, because their activation is ReLU.
+    negative_slope: float = field(default=0.0, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         _require_text(initial_weights=self.initial_weights)
@@ -73,6 +76,7 @@ class Architecture:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone: expected {', '.join(BACKBONES)}, got {self.backbone!r}")
         _require_range("dropout", self.dropout, 0.0, 1.0)
+        _require_range("negative_slope", self.negative_slope, 0.0, 1.0)
         for units in self.dense_units:
             _require_range("dense_units", units, 1, _MAX_UNITS)
 

@@ -30,7 +30,7 @@ from bc_model.inference.model_card import (
     TrainingData,
 )
 from bc_model.inference.seen_images import SeenImages
-from bc_model.model import NAMED_WEIGHTS, get_backbone
+from bc_model.model import HEAD_NEGATIVE_SLOPE, NAMED_WEIGHTS, get_backbone
 from bc_model.training.config import TrainingConfig
 from bc_model.training.devices import resolve_compute_dtype
 from bc_model.training.initial_weights import check_initialization_leakage, find_initial_bundle
@@ -123,6 +123,7 @@ def draft_model_card(
             n_parameters=n_parameters,
             dense_units=config.dense_units,
             dropout=config.dropout,
+            negative_slope=HEAD_NEGATIVE_SLOPE if config.dense_units else 0.0,
         ),
         input=describe_input(config.backbone, config.image_size, rows),
         scale=describe_scale(magnifications),

@@ -3,8 +3,9 @@
 Fields contain JSON values, records, tuples, lists, dictionaries with str keys, string enumerations
 or paths. Every key is required, other keys are errors, and every number is finite.
 
-Field metadata: ``json=False`` omits a field, which needs a default; ``null_means=math.inf`` writes
-infinity as null. A class attribute ``SCHEMA_VERSION`` is written and checked.
+Field metadata: ``json=False`` omits a field, which needs a default; ``optional=True`` uses the
+default for a missing key; ``null_means=math.inf`` writes infinity as null. A class attribute
+``SCHEMA_VERSION`` is written and checked.
 """
 
 import dataclasses
@@ -207,7 +208,8 @@ def _decode_record(cls: Any, data: Any, path: str) -> Any:
         found = data.get(VERSION_KEY, version)
         if found != version or isinstance(found, bool):
             _fail(where, f"{VERSION_KEY} {version}", repr(found))
-    if missing := sorted(keys - set(data)):
+    optional = {name for name, field in fields.items() if field.metadata.get("optional")}
+    if missing := sorted(keys - optional - set(data)):
         raise RecordError(f"{where}: missing key '{missing[0]}'")
     if unknown := sorted(map(str, set(data) - keys)):
         raise RecordError(f"{where}: unknown key '{unknown[0]}'")
@@ -215,6 +217,7 @@ def _decode_record(cls: Any, data: Any, path: str) -> Any:
     values = {
         name: _decode(data[name], hints[name], _join(path, name), field.metadata.get("null_means"))
         for name, field in fields.items()
+        if name in data
     }
     try:
         return cls(**values)

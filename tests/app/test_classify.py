@@ -20,6 +20,7 @@ from bc_model.data.synthetic import example_png, generate_image
 from bc_model.errors import BusyError
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
+from bc_model.inference.engine import Engine
 from bc_model.training.run import Run
 from tests.app.helpers import probabilities, texts
 
@@ -203,6 +204,47 @@ def test_model_picker_prefers_a_model_of_tissue(finished_run, open_page, monkeyp
     assert "Balanced accuracy at 100X | 0." in texts(app.markdown)
     app.button_group(key="example").set_value("Crowded nuclei").run()
     assert "The image is synthetic" in texts(app.info)
+
+
+def test_classify_with_fine_resolution_shows_more_cells_and_the_same_prediction(
+    runs, open_page, monkeypatch
+):
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+    before = probabilities(app)
+    assert "8 x 5 cells" in texts(app.caption)
+
+    app.button_group(key="resolution").set_value("fine").run()
+    assert not app.exception
+    assert "15 x 10 cells" in texts(app.caption)
+    assert "8 x 5 cells" not in texts(app.caption)
+    assert probabilities(app) == before
+
+
+def test_classify_refines_each_image_once(runs, open_page, monkeypatch):
+    calls: list[str] = []
+    explain = Engine.explain
+
+    def count(self: Engine, pixels: np.ndarray, resolution: str = "standard"):
+        calls.append(resolution)
+        return explain(self, pixels, resolution)
+
+    monkeypatch.setattr(Engine, "explain", count)
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+    app.button_group(key="resolution").set_value("fine").run()
+    app.button_group(key="resolution").set_value("standard").run()
+    app.button_group(key="resolution").set_value("fine").run()
+    assert calls == ["standard", "fine"]
+
+
+def test_classify_with_a_small_network_has_no_choice_of_the_resolution(finished_run, open_page):
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+    assert len(app.slider) == 1
+    assert "Heatmap resolution" not in [group.label for group in app.button_group]
 
 
 def test_classify_with_a_changed_model_file_shows_an_error(finished_run, open_page):

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from bc_model.data.breakhis import CLASSES
 from bc_model.errors import ImageError
 from bc_model.gradcam import (
     GradCAM,
@@ -140,6 +141,7 @@ def test_grad_cam_of_a_batch_equals_single_images() -> None:
 
 
 def test_grad_cam_of_a_reloaded_resnet50_has_the_size_of_its_last_block(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(1)
     build_model("resnet50", image_size=(64, 64), dense_units=(16,)).save(tmp_path / "model.keras")
     explain = GradCAM(load_keras(tmp_path / "model.keras"))
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3))
@@ -152,16 +154,16 @@ def test_grad_cam_of_a_reloaded_resnet50_has_the_size_of_its_last_block(tmp_path
 # --- The closed form, against TensorFlow ---
 
 
-def random_head(units: tuple[int, ...], seed: int) -> tuple[keras.Model, Head]:
+def random_head(units: tuple[int, ...], seed: int, slope: float = 0.0) -> tuple[keras.Model, Head]:
     rng = np.random.default_rng(seed)
     pooled = keras.Input((12,))
     x = pooled
     for width in units:
-        x = keras.layers.Dense(width, activation="relu")(x)
+        x = keras.layers.LeakyReLU(slope)(keras.layers.Dense(width)(x))
     model = keras.Model(pooled, keras.layers.Dense(2)(x))
     model.set_weights([rng.normal(size=w.shape).astype("float32") for w in model.weights])
     weights = model.get_weights()
-    return model, Head(tuple(weights[::2]), tuple(weights[1::2]))
+    return model, Head(tuple(weights[::2]), tuple(weights[1::2]), slope)
 
 
 def gradients(model: keras.Model, pooled: np.ndarray) -> np.ndarray:
@@ -174,9 +176,10 @@ def gradients(model: keras.Model, pooled: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("units", [(), (7,), (9, 5)])
+@pytest.mark.parametrize("slope", [0.0, 0.1])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_head_gradient_equals_tensorflow(units: tuple[int, ...], seed: int) -> None:
-    model, head = random_head(units, seed)
+def test_head_gradient_equals_tensorflow(units: tuple[int, ...], seed: int, slope: float) -> None:
+    model, head = random_head(units, seed, slope)
     pooled = np.random.default_rng(seed).normal(size=(4, 12)).astype("float32")
     np.testing.assert_allclose(head.logits(pooled), model(pooled).numpy(), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
@@ -184,8 +187,9 @@ def test_head_gradient_equals_tensorflow(units: tuple[int, ...], seed: int) -> N
     )
 
 
-def test_head_gradient_of_a_unit_at_zero_is_zero() -> None:
-    model, head = random_head((3,), seed=2)
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_head_gradient_of_a_unit_at_zero_equals_tensorflow(slope: float) -> None:
+    model, head = random_head((3,), 2, slope)
     head.kernels[0][:, 1] = 0.0
     head.biases[0][1] = 0.0
     model.set_weights([head.kernels[0], head.biases[0], head.kernels[1], head.biases[1]])
@@ -199,6 +203,23 @@ def test_head_gradient_of_inactive_units_is_zero() -> None:
         (np.zeros(3, "float32"), np.zeros(2, "float32")),
     )
     np.testing.assert_array_equal(head.gradient(np.ones((1, 4), "float32")), np.zeros((1, 2, 4)))
+
+
+def test_heatmap_contribution_is_the_loss_of_the_logit_without_its_cells() -> None:
+    """Without dense layers the logit is linear in the cells, so the first order is exact."""
+    _, head = random_head((), 0)
+    activations = np.random.default_rng(4).uniform(0, 1, (3, 5, 12)).astype("float32")
+    pooled = activations.mean(axis=(0, 1))[None]
+    map_ = grad_cam_from_activations(activations, head.gradient(pooled)[0, 1] / 15)
+    assert 0 < np.count_nonzero(map_) < map_.size
+    others = pooled - (activations * (map_ > 0)[..., None]).mean(axis=(0, 1))
+    loss = (head.logits(pooled) - head.logits(others))[0, 1]
+    assert Heatmap("malignant", map_).contribution == pytest.approx(loss, rel=1e-4)
+
+
+def test_compute_full_scale_of_finer_cells_has_a_lower_limit() -> None:
+    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32), refinement=2) for name in CLASSES}
+    assert compute_full_scale(maps) == pytest.approx(0.0025)
 
 
 # --- Overlays ---

@@ -23,6 +23,7 @@ from bc_model.model import (
     build_model,
     freeze_backbone,
     head_matrices,
+    head_slope,
     last_conv_output,
     load_keras,
     logits_output,
@@ -111,6 +112,36 @@ def test_head_matrices_are_in_order() -> None:
     assert [bias.shape for _, bias in head_matrices(model)] == [(5,), (3,), (2,)]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, 0.1), ({"head_negative_slope": 0.0}, 0.0), ({"dense_units": ()}, 0.0)],
+)
+def test_head_slope_survives_saving(given: dict, expected: float, tmp_path: Path) -> None:
+    model = build_model("tiny", image_size=(32, 32), **({"dense_units": (5, 3)} | given))
+    model.save(tmp_path / "model.keras")
+    loaded = load_keras(tmp_path / "model.keras")
+    assert head_slope(model) == head_slope(loaded) == expected
+    np.testing.assert_array_equal(loaded(IMAGES).numpy(), model(IMAGES).numpy())
+
+
+def test_head_slope_refuses_another_activation() -> None:
+    model = tiny()
+    model.get_layer("dense_1").activation = keras.activations.tanh
+    with pytest.raises(ModelError, match="other activations"):
+        head_slope(model)
+
+
+def test_build_model_head_depends_on_the_features_with_all_units_off() -> None:
+    model = tiny()
+    dense, logits = model.get_layer("dense_1"), model.get_layer("logits")
+    dense.set_weights([-np.ones((32, 4), np.float32), -np.ones(4, np.float32)])
+    logits.set_weights([np.ones((4, 2), np.float32), np.zeros(2, np.float32)])
+    head = keras.Model(model.get_layer("pool").output, logits_output(model))
+    # Each of the four units is -(32 x + 1), with the slope 0.1.
+    pooled = np.array([[0.5] * 32, [1.0] * 32], np.float32)
+    np.testing.assert_allclose(head(pooled).numpy(), [[-6.8] * 2, [-13.2] * 2], rtol=1e-5)
+
+
 def test_build_model_refuses_a_small_image_size() -> None:
     with pytest.raises(ConfigError, match="at least 32 px"):
         build_model("tiny", image_size=(31, 64))
@@ -121,7 +152,10 @@ def test_build_model_refuses_an_unknown_backbone() -> None:
         build_model("resnet51")
 
 
-@pytest.mark.parametrize("wrong", [{"dropout": 1.0}, {"dropout": -0.1}, {"dense_units": (0,)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"dropout": 1.0}, {"dropout": -0.1}, {"dense_units": (0,)}, {"head_negative_slope": 1.0}],
+)
 def test_build_model_refuses_an_invalid_head(wrong: dict) -> None:
     with pytest.raises(ConfigError, match="Invalid head"):
         build_model("tiny", image_size=(32, 32), **wrong)

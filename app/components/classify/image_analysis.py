@@ -66,7 +66,11 @@ def _get_caches() -> _Caches:
 
 
 def predict_image(
-    image: HeldImage, bundle: Bundle, *, is_canceled: Callable[[], bool] | None = None
+    image: HeldImage,
+    bundle: Bundle,
+    *,
+    resolution: str = "standard",
+    is_canceled: Callable[[], bool] | None = None,
 ) -> Prediction:
     """Return the prediction for an image, from the cache if possible.
 
@@ -76,6 +80,8 @@ def predict_image(
         The image file.
     bundle : Bundle
         The model.
+    resolution : str
+        Resolution of the heatmaps, see `Classifier.predict`.
     is_canceled : callable, optional
         Called while the image is decoded. It may raise an exception, which ends decoding.
 
@@ -90,12 +96,14 @@ def predict_image(
     """
     caches = _get_caches()
     # The name can contain the case and the magnification, which the checks use.
-    key = (image.sha256, image.name, bundle.key)
+    key = (image.sha256, image.name, bundle.key, resolution)
     if (prediction := caches.predictions.get(key)) is None:
         pixels = decode_once(image, is_canceled=is_canceled)
         scale = read_scale(image.data)
         classifier = Classifier(load_engine(bundle))
-        prediction = classifier.predict(pixels, name=image.name, mpp=scale.mpp if scale else None)
+        prediction = classifier.predict(
+            pixels, name=image.name, mpp=scale.mpp if scale else None, resolution=resolution
+        )
         size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
         caches.predictions.put(key, prediction, size + _RECORD_BYTES)
     return prediction

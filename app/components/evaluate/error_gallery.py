@@ -261,7 +261,7 @@ def _explain(
     Both classes share one scale, as on the page Classify.
     """
     rgb = decode_image(_data, "The image")
-    _, heatmaps = load_engine(_bundle).explain_one(preprocess_image(rgb, _bundle.image_size))
+    heatmaps = load_engine(_bundle).explain_one(preprocess_image(rgb, _bundle.image_size)).heatmaps
     shown: np.ndarray = downsample_to_width(rgb, _WIDTH_PX)
     heatmap = heatmaps[class_name]
     overlay = overlay_heatmap(shown, heatmap, full_scale=compute_full_scale(heatmaps))

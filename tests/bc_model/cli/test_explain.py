@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bc_model.inference.bundle import has_bundled_model
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
 
@@ -46,6 +47,44 @@ def test_explain_writes_heatmaps_and_result(
     assert 0.0 < result["prob_malignant"] < 1.0
     suffixes = sorted(path.suffix for path in (tmp_path / "maps").iterdir())
     assert suffixes == [".json", ".npy", ".npy", ".png", ".png"]
+
+
+def test_explain_with_a_resolution_that_the_model_lacks_is_refused(
+    refused: Callable[..., str], tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    image = next(synthetic_dataset.rglob("*.png"))
+    error = refused(
+        "explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps",
+        "--resolution", "fine",
+    )  # fmt: skip
+    assert "Expected the backbone resnet50, got tiny" in error
+
+
+@pytest.mark.skipif(not has_bundled_model(), reason="the bundled model is not installed")
+def test_explain_with_fine_resolution_writes_heatmaps_of_four_times_as_many_cells(
+    command: Command, tmp_path: Path
+) -> None:
+    write_noise(tmp_path / "a.png", 3)
+    Image.open(tmp_path / "a.png").resize((700, 460), Image.Resampling.BICUBIC).save(
+        tmp_path / "a.png"
+    )
+    results = []
+    for resolution in ("standard", "fine"):
+        out = tmp_path / resolution
+        code, text, _ = command(
+            "explain", tmp_path / "a.png", "--model", "bundled", "--out", out,
+            "--resolution", resolution, "--json",
+        )  # fmt: skip
+        assert code == 0
+        (result,) = json.loads(text)
+        results.append(result)
+        for entry in result["heatmaps"].values():
+            raw = np.load(out / entry["raw"])
+            assert list(raw.shape[::-1]) == entry["cells"]
+            assert raw.sum() == pytest.approx(entry["contribution"], rel=1e-5)
+    standard, fine = results
+    assert fine["prob_malignant"] == pytest.approx(standard["prob_malignant"], abs=1e-4)
+    assert [r["heatmaps"]["malignant"]["cells"] for r in results] == [[8, 5], [15, 10]]
 
 
 def test_explain_a_folder_skips_damaged_images_and_exits_with_1(

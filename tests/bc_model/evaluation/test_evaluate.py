@@ -15,7 +15,7 @@ from bc_model.evaluation.report import read_report
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.classifier import Classifier
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import Engine, Head
 from bc_model.training.run import Run
 
 
@@ -41,6 +41,24 @@ def test_evaluate_classifier_equals_evaluation_of_its_engine(
     assert report == evaluate(engine, dataset, split)
     assert report == evaluate_split(engine, synthetic_dataset, split)
     assert evaluate_external(classifier, dataset) == evaluate_external(engine, dataset)
+
+
+def test_evaluate_counts_constant_answers(
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = read_split(tiny_run.split_file)
+    n_test = int((split["subset"] == "test").sum())
+    assert "BC153" not in [
+        check.code for check in evaluate_split(engine, synthetic_dataset, split).checks
+    ]
+    monkeypatch.setattr(Head, "is_constant", lambda _, pooled: np.arange(len(pooled)) < 2)
+    reports = (
+        evaluate_split(engine, synthetic_dataset, split),
+        evaluate_external(engine, load_dataset(synthetic_dataset)),
+    )
+    found = [check for report in reports for check in report.checks if check.code == "BC153"]
+    assert len(found) == 2
+    assert found[0].params == {"n_found": 2, "n_images": n_test}
 
 
 @pytest.mark.parametrize("subset", ["train", "validation"])

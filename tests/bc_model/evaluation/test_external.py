@@ -62,10 +62,11 @@ def shift_of(
     images = pd.DataFrame({"width_px": 50, "height_px": 50}, index=range(len(table.path)))
     images["magnification"] = pd.array([magnification] * len(images), dtype="Int64")
     logits = np.zeros((len(table.path), 2), np.float32)
+    is_gray = np.arange(len(logits)) >= first_gray
     return measure_domain_shift(
         bundle,
         images,
-        ModelOutputs(logits, table.features, table.stain, np.arange(len(logits)) >= first_gray),
+        ModelOutputs(logits, table.features, table.stain, is_gray, np.zeros(len(logits), bool)),
         reference,
     )
 

@@ -13,9 +13,9 @@ import pytest
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import EngineBusyError
 from bc_model.gradcam import Heatmap
-from bc_model.inference.batching import BatchingEngine
+from bc_model.inference.batching import BatchingEngine, ImageExplanation
 from bc_model.inference.bundle import open_bundle
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import BatchExplanation, Engine
 from bc_model.training.run import Run
 
 TIMEOUT_S = 20.0
@@ -26,18 +26,19 @@ def image(number: int) -> np.ndarray:
     return np.full((1, 1, 3), number, np.int32)
 
 
-def number_of(result: tuple[np.ndarray, dict[str, Heatmap]]) -> int:
-    """Return the number of the image that a result belongs to; logits and heatmap must agree."""
-    logits, heatmaps = result
+def number_of(result: ImageExplanation) -> int:
+    """Return the number of the image that a result belongs to; all parts must agree."""
+    logits, heatmaps, is_constant = result
     numbers = {int(logits[0]), -int(logits[1]), int(heatmaps["malignant"].raw[0, 0])}
     (number,) = numbers
+    assert is_constant == (number % 2 == 1)
     return number
 
 
-def result_by_number(pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
+def result_by_number(pixels: np.ndarray) -> BatchExplanation:
     numbers = pixels[:, 0, 0, 0]
     maps = [{"malignant": Heatmap("malignant", np.full((1, 1), n))} for n in numbers]
-    return np.stack([numbers, -numbers], axis=1), maps
+    return BatchExplanation(np.stack([numbers, -numbers], axis=1), maps, numbers % 2 == 1)
 
 
 class FakeEngine:
@@ -48,10 +49,12 @@ class FakeEngine:
     def __init__(self, compute: Callable[[np.ndarray], Any] = result_by_number) -> None:
         self.compute = compute
         self.passes: list[np.ndarray] = []
+        self.resolutions: list[str] = []
         self.fail_in: dict[int, BaseException] = {}
         self.gate = threading.Event()
 
-    def explain(self, pixels: np.ndarray) -> Any:
+    def explain(self, pixels: np.ndarray, resolution: str) -> Any:
+        self.resolutions.append(resolution)
         self.passes.append(pixels)
         count = len(self.passes)
         assert self.gate.wait(TIMEOUT_S), "the test did not open the gate"
@@ -92,10 +95,10 @@ def in_thread(task: Callable[[], Any]) -> Future:
     return future
 
 
-def request(batching: BatchingEngine, pixels: np.ndarray) -> Future:
+def request(batching: BatchingEngine, pixels: np.ndarray, resolution: str = "standard") -> Future:
     """Request one image in a new thread; return when the image is waiting or in progress."""
     n_before = len(batching._waiting) + sum(map(len, batching.engine.passes))
-    result = in_thread(lambda: batching.explain_one(pixels))
+    result = in_thread(lambda: batching.explain_one(pixels, resolution))
     wait_until(lambda: len(batching._waiting) + sum(map(len, batching.engine.passes)) > n_before)
     return result
 
@@ -149,6 +152,17 @@ def test_explain_one_computes_at_most_one_batch_in_order_of_arrival(fake: FakeEn
     for result in results:
         result.result(TIMEOUT_S)
     assert fake.numbers == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
+
+
+def test_explain_one_joins_only_images_of_one_resolution(fake: FakeEngine) -> None:
+    batching = BatchingEngine(fake)
+    results = request_all(batching, range(1))
+    for number, resolution in enumerate(["fine", "fine", "standard", "fine"], start=1):
+        results.append(request(batching, image(number), resolution))
+    fake.gate.set()
+    assert [number_of(result.result(TIMEOUT_S)) for result in results] == [0, 1, 2, 3, 4]
+    assert fake.numbers == [[0], [1, 2], [3], [4]]
+    assert fake.resolutions == ["standard", "fine", "standard", "fine"]
 
 
 def test_explain_one_with_a_full_queue_raises_engine_busy_error(fake: FakeEngine) -> None:
@@ -220,8 +234,8 @@ def test_explain_one_with_a_real_engine_equals_single_requests(tiny_run: Run) ->
     results = [request(batching, image_pixels) for image_pixels in pixels]
     gated.gate.set()
     for image_pixels, result in zip(pixels, results, strict=True):
-        logits, heatmaps = result.result(TIMEOUT_S)
-        (alone,), (maps,) = engine.explain(image_pixels[None])
+        logits, heatmaps, _ = result.result(TIMEOUT_S)
+        (alone,), (maps,), _ = engine.explain(image_pixels[None])
         np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-5)
         for name in CLASSES:
             np.testing.assert_allclose(heatmaps[name].raw, maps[name].raw, rtol=0, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,8 +21,8 @@ from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.errors import ModelError
 from bc_model.gradcam import Heatmap
-from bc_model.inference.batching import BatchingEngine
-from bc_model.inference.bundle import Bundle, has_bundled_model, open_bundle
+from bc_model.inference.batching import BatchingEngine, ImageExplanation
+from bc_model.inference.bundle import Bundle, file_sha256, has_bundled_model, open_bundle
 from bc_model.inference.classifier import (
     Classifier,
     Prediction,
@@ -35,6 +36,8 @@ from bc_model.inference.model_card import (
     Scale,
     StainStatistics,
     Temperature,
+    read_model_card,
+    write_model_card,
 )
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.training.run import Run
@@ -57,6 +60,7 @@ def engine_with(
     *,
     threshold: float = 0.5,
     temperature: float = 1.0,
+    is_constant: bool = False,
 ) -> Any:
     """Return an engine that returns these logits for every image."""
     card = replace(
@@ -67,7 +71,7 @@ def engine_with(
     maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in card.classes}
     return SimpleNamespace(
         bundle=Bundle(Path(), card),
-        explain_one=lambda _: (np.array(logits, np.float32), maps),
+        explain_one=lambda *_: ImageExplanation(np.array(logits, np.float32), maps, is_constant),
     )
 
 
@@ -92,6 +96,54 @@ def seen_codes(engine: Any, rgb: np.ndarray, name: str = "a.png") -> list[str]:
 def image(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
     small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return cv2.resize(small, (width, height))
+
+
+# --- Constant answers ---
+
+
+def test_predict_with_a_constant_answer_is_blocked(card: ModelCard) -> None:
+    prediction = predict(engine_with((0.0, 1.55), card, is_constant=True))
+    assert "BC106" in [check.code for check in prediction.checks]
+    assert (prediction.prob_malignant, prediction.predicted_class) == (None, None)
+    assert prediction.heatmaps == {}
+
+
+def with_head(folder: Path, head: Head, copy: Path) -> Engine:
+    """Return an engine for a copy of a bundle with another head."""
+    shutil.copytree(folder, copy)
+    head.save(copy / "head.npz")
+    card = read_model_card(copy)
+    files = card.files | {"head.npz": file_sha256(copy / "head.npz")}
+    write_model_card(copy, replace(card, files=files, input=replace(card.input, stain=None)))
+    return Engine(open_bundle(copy))
+
+
+@pytest.mark.parametrize(("slope", "is_blocked"), [(0.0, True), (0.1, False)])
+def test_predict_with_all_units_of_the_head_off(
+    slope: float, is_blocked: bool, tiny_run: Run, tmp_path: Path
+) -> None:
+    # The features are means after a ReLU, so with these kernels every unit is at most -1.
+    n_features = Head.load(tiny_run.model_dir / "head.npz").kernels[0].shape[0]
+    kernels = (-np.ones((n_features, 3), np.float32), np.ones((3, 2), np.float32))
+    biases = (-np.ones(3, np.float32), np.array([0.0, 1.55], np.float32))
+    engine = with_head(tiny_run.model_dir, Head(kernels, biases, slope), tmp_path / "model")
+    prediction = Classifier(BatchingEngine(engine)).predict(image())
+    assert ("BC106" in [check.code for check in prediction.checks]) == is_blocked
+    assert (prediction.prob_malignant is None) == is_blocked
+
+
+@pytest.mark.skipif(not has_bundled_model(), reason="the bundled model is not installed")
+def test_predict_bundled_never_returns_the_constant_of_the_last_bias() -> None:
+    """Flat rectangles had no active unit, and the answer was 0.8247 for all of them."""
+    classifier = load_classifier("bundled")
+    bundle = classifier.bundle
+    last_bias = Head.load(bundle.file("head.npz")).biases[-1]
+    constant = compute_prob_malignant(last_bias[None], bundle.temperature)[0]
+    for seed in range(4):
+        colors = np.random.default_rng(seed).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+        prediction = classifier.predict(colors.repeat(230, axis=0).repeat(234, axis=1))
+        assert prediction.prob_malignant != pytest.approx(constant, abs=1e-6)
+        assert prediction.is_classified == (prediction.prob_malignant is not None)
 
 
 # --- Probability ---

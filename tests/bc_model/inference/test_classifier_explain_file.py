@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, encode_png
+from bc_model.inference.batching import ImageExplanation
 from bc_model.inference.classifier import Classifier, Prediction, explain_file, load_classifier
 from bc_model.training.run import Run
 
@@ -58,9 +60,9 @@ def test_explain_file_passes_the_scale_of_the_file(
 ) -> None:
     path, predict, scales = write_image(tmp_path / "a.png"), classifier.predict, []
 
-    def record(image: np.ndarray, *, name: str, mpp: float | None) -> Prediction:
+    def record(image: np.ndarray, *, mpp: float | None, **options: Any) -> Prediction:
         scales.append(mpp)
-        return predict(image, name=name, mpp=mpp)
+        return predict(image, mpp=mpp, **options)
 
     monkeypatch.setattr(classifier, "predict", record)
     explain_file(classifier, path, out)
@@ -149,7 +151,9 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
 ) -> None:
     empty = {name: Heatmap(name, np.zeros((4, 4), np.float32)) for name in CLASSES}
     monkeypatch.setattr(
-        classifier.engine, "explain_one", lambda _: (np.zeros(2, np.float32), empty)
+        classifier.engine,
+        "explain_one",
+        lambda *_: ImageExplanation(np.zeros(2, np.float32), empty, is_constant=False),
     )
     path = write_image(tmp_path / "a.png")
     result = explain_file(classifier, path, out)

@@ -1,6 +1,7 @@
 """The head in NumPy: worked examples and invalid files; `test_gradcam` compares TensorFlow."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,75 @@ def test_gradient_of_a_unit_at_zero_is_zero() -> None:
     np.testing.assert_array_equal(gradient, [[[1, 2], [2, 4]]])
 
 
-def test_load_returns_the_saved_head_bit_for_bit(tmp_path: Path) -> None:
+def leaky_head() -> Head:
+    return replace(small_head(), negative_slope=0.5)
+
+
+def test_leaky_logits_and_gradient_of_a_worked_example() -> None:
+    # With (2, 0) the hidden units are (2.5, -2), so the second one has the value -1 and the slope
+    # 0.5: its column (-1, 1) times 0.5 times (3, -1) is added to that of the first unit.
+    pooled = np.array([[2.0, 0.0]], np.float32)
+    np.testing.assert_allclose(leaky_head().logits(pooled), [[2.5 - 3, 5 + 1 + 1]])
+    expected = [[[1 - 1.5, 2 + 1.5], [2 + 0.5, 4 - 0.5]]]
+    np.testing.assert_allclose(leaky_head().gradient(pooled), expected)
+
+
+def test_leaky_gradient_of_a_unit_at_zero_has_the_negative_slope() -> None:
+    # With (1, 1) the second hidden unit is exactly 0.
+    gradient = leaky_head().gradient(np.array([[1.0, 1.0]], np.float32))
+    np.testing.assert_allclose(gradient, [[[1 - 1.5, 2 + 1.5], [2 + 0.5, 4 - 0.5]]])
+
+
+@pytest.mark.parametrize(
+    ("slope", "expected"), [(0.0, [True, False, True]), (0.5, [True, *[False] * 2])]
+)
+def test_is_constant_of_a_worked_example(slope: float, expected: list[bool]) -> None:
+    # Hidden units of (0, 0): (0.5, 0), and the features are empty. Of (1, 0): (1.5, -1). Of
+    # (-2, -1): (-3.5, 1), and then with the last kernel as a second layer (-3.5 and 1 -> 0 and 1,
+    # times 3 and -1, minus 4) both units of the second layer are off.
+    first, last = small_head().kernels
+    head = Head(
+        (first, last, np.eye(2, dtype=np.float32)),
+        (small_head().biases[0], np.full(2, -4, np.float32), np.array([1.0, 2.0], np.float32)),
+        slope,
+    )
+    pooled = np.array([[0.0, 0.0], [4.0, 0.0], [-2.0, -1.0]], np.float32)
+    assert head.is_constant(pooled).tolist() == expected
+    is_last_bias = (head.logits(pooled) == head.biases[-1]).all(axis=1)
+    assert is_last_bias[2] == (slope == 0.0)
+
+
+def test_is_constant_with_a_linear_head_is_only_true_without_features() -> None:
+    head = Head((np.ones((3, 2), np.float32),), (np.zeros(2, np.float32),))
+    pooled = np.array([[0.0, 0.0, 0.0], [1.0, -1.0, 0.0]], np.float32)
+    assert head.is_constant(pooled).tolist() == [True, False]
+
+
+def test_load_without_a_slope_is_relu(tmp_path: Path) -> None:
     head = small_head()
+    arrays = {f"kernel_{i}": kernel for i, kernel in enumerate(head.kernels)}
+    arrays |= {f"bias_{i}": bias for i, bias in enumerate(head.biases)}
+    np.savez(tmp_path / "head.npz", **arrays)
+    loaded = Head.load(tmp_path / "head.npz")
+    assert loaded.negative_slope == 0.0
+    assert len(loaded.kernels) == 2
+
+
+@pytest.mark.parametrize("slope", [1.0, -0.1, np.zeros(1)])
+def test_load_with_an_invalid_slope_raises_bundle_error(slope: object, tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "head.npz", kernel_0=np.zeros((3, 2), np.float32),
+        bias_0=np.zeros(2, np.float32), negative_slope=np.asarray(slope, np.float32),
+    )  # fmt: skip
+    with pytest.raises(BundleError, match="0 <= slope < 1"):
+        Head.load(tmp_path / "head.npz")
+
+
+def test_load_returns_the_saved_head_bit_for_bit(tmp_path: Path) -> None:
+    head = leaky_head()
     head.save(tmp_path / "head.npz")
     loaded = Head.load(tmp_path / "head.npz")
+    assert loaded.negative_slope == 0.5
     pairs = zip(head.kernels + head.biases, loaded.kernels + loaded.biases, strict=True)
     assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
 

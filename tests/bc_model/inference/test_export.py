@@ -13,9 +13,17 @@ from bc_model.errors import BundleError
 from bc_model.inference import export
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
-from bc_model.inference.export import write_bundle
+from bc_model.inference.export import check_bundle, rebuild_keras_model, write_bundle
 from bc_model.inference.model_card import ModelCard
-from bc_model.model import build_model, load_keras, logits_output, weights_fingerprint
+from bc_model.model import (
+    HEAD_NEGATIVE_SLOPE,
+    build_model,
+    head_slope,
+    load_keras,
+    logits_output,
+    reference_logits,
+    weights_fingerprint,
+)
 from bc_model.training.run import Run
 
 
@@ -65,6 +73,27 @@ def test_write_bundle_without_dense_layers_can_predict(draft: ModelCard, tmp_pat
     bare = build_model("tiny", image_size=(32, 32), dense_units=())
     bundle = write_bundle(bare, tmp_path / "model", draft)
     assert Engine(bundle).predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("dense_units", "slope"), [((), 0.0), ((4,), 0.0), ((4, 3), HEAD_NEGATIVE_SLOPE)]
+)
+def test_rebuild_keras_model_has_the_activation_of_the_card(
+    dense_units: tuple[int, ...], slope: float, draft: ModelCard, tmp_path: Path
+) -> None:
+    network = build_model(
+        "tiny", image_size=(32, 32), dense_units=dense_units, head_negative_slope=slope
+    )
+    architecture = replace(draft.architecture, dense_units=dense_units, negative_slope=slope)
+    card = replace(draft, architecture=architecture)
+    bundle = write_bundle(network, tmp_path / "model", card)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    check_bundle(bundle, pixels)
+    rebuilt = rebuild_keras_model(bundle)
+    assert head_slope(rebuilt) == slope
+    np.testing.assert_array_equal(
+        reference_logits(rebuilt, pixels), reference_logits(network, pixels)
+    )
 
 
 def test_write_bundle_with_additional_outputs_keeps_the_first_two(

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -13,9 +14,9 @@ import pytest
 from bc_model.errors import BundleError, ConfigError, ModelError
 from bc_model.inference import export
 from bc_model.inference.bundle import Bundle, open_bundle
-from bc_model.inference.export import FORMATS, ExportedModel, export_model
+from bc_model.inference.export import FORMATS, ExportedModel, export_model, write_bundle
 from bc_model.inference.model_card import MODEL_CARD_FILE
-from bc_model.model import load_keras, weights_fingerprint
+from bc_model.model import build_model, load_keras, weights_fingerprint
 from bc_model.training.run import Run
 from bc_model.utils.serialization import to_json
 
@@ -64,6 +65,18 @@ def exported(
 ) -> ExportedModel:
     folder = tmp_path_factory.mktemp("exported") / "new/directory"
     return export_model(open_bundle(tiny_run.path), request.param, folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_export_model_with_a_linear_head(fmt: str, tiny_run: Run, tmp_path: Path) -> None:
+    card = open_bundle(tiny_run.path).card
+    architecture = replace(card.architecture, dense_units=(), negative_slope=0.0)
+    network = build_model("tiny", image_size=(32, 32), dense_units=())
+    bundle = write_bundle(network, tmp_path / "model", replace(card, architecture=architecture))
+    result = export_model(bundle, fmt, tmp_path)
+    probabilities = INTERPRETERS[fmt](result.path, PIXELS)
+    np.testing.assert_allclose(probabilities, network(PIXELS).numpy(), atol=1e-4)
 
 
 def files(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from bc_model.errors import BcModelError
 from bc_model.evaluation import check_nested
 from bc_model.evaluation.checks import remove_metric_checks
 from bc_model.evaluation.domain_shift import check_scale
+from bc_model.inference.batching import ImageExplanation
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.input_checks import find_staining_differences
@@ -20,7 +21,7 @@ from bc_model.utils import dumps
 from tests.bc_model.inference.model_cards import mutated_bundles
 
 IMAGE = generate_image(malignant=True, seed=1, case_seed=1, size=(64, 96))
-EXPLANATION = np.array([0.5, 1.5], np.float32), {}
+EXPLANATION = ImageExplanation(np.array([0.5, 1.5], np.float32), {}, is_constant=False)
 IMAGES = pd.DataFrame({"magnification": [40, None]})
 
 
@@ -29,7 +30,7 @@ def use(bundle: Bundle) -> None:
     for text in (bundle.label, bundle.key, card_to_markdown(bundle.card), dumps(bundle.card)):
         text.encode()
     assert bundle.seen_cases
-    engine = SimpleNamespace(bundle=bundle, explain_one=lambda _: EXPLANATION)
+    engine = SimpleNamespace(bundle=bundle, explain_one=lambda *_: EXPLANATION)
     prediction = Classifier(engine).predict(IMAGE, name="SOB_M_DC-14-2523-100-001.png")
     checks = [*prediction.checks, *check_nested(bundle.card), *check_scale(bundle, IMAGES)]
     if test := bundle.card.metrics.test:

@@ -37,7 +37,7 @@ def test_train_from_pretrained_weights_gives_the_heatmaps_of_keras(
     model = load_keras(run.model_dir / "model.keras")
     # The saved model computes in float32 after training in any dtype.
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    _, heatmaps = Engine(bundle).explain(image[None])
+    heatmaps = Engine(bundle).explain(image[None]).heatmaps
     for name in CLASSES:
         (expected,) = GradCAM(model)(image[None], name)
         scale = max(expected.maximum, 1e-6)

@@ -136,6 +136,19 @@ def test_from_json_int_for_float_becomes_float():
     assert (value, type(value)) == (1.0, float)
 
 
+@dataclass(frozen=True)
+class Head:
+    units: int
+    slope: float = field(default=0.5, metadata={"optional": True})
+
+
+def test_from_json_optional_field_uses_its_default():
+    assert from_json(Head, {"units": 3}) == Head(3, 0.5)
+    assert from_json(Head, to_json(Head(3, 0.25))) == Head(3, 0.25)
+    with pytest.raises(RecordError, match="missing key 'units'"):
+        from_json(Head, {"slope": 0.25})
+
+
 def test_from_json_field_without_json_keeps_its_default():
     assert from_json(Everything, DATA).table is None
     with pytest.raises(RecordError, match=r"^Everything: unknown key 'table'$"):
