@@ -68,7 +68,6 @@ from bc_model.inference.model_card import (
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
-from bc_model.model import HEAD_NEGATIVE_SLOPE
 from bc_model.training.provenance import describe_input, describe_license, describe_scale
 from bc_model.utils.io import check_writable, write_text_atomic
 from bc_model.utils.processor import require_tensorflow
@@ -365,7 +364,6 @@ def bundled_model_card(
             n_parameters=n_parameters,
             dense_units=(),
             config=to_json(config),
-            negative_slope=HEAD_NEGATIVE_SLOPE,
         ),
         input=replace(
             describe_input(config.backbone, config.image_size, main),

@@ -316,7 +316,7 @@ class CardMetrics:
     test: EvaluationSummary | None = None
     protocols: tuple[ProtocolResult, ...] = ()
     nested: NestedResult | None = None
-    teacher_correlation: float | None = None
+    teacher_correlation: float | None = field(default=None, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         if len({frozenset(result.metrics) for result in self.protocols}) > 1:
