@@ -68,7 +68,7 @@ def build_bundled(
     )
     if train_only:
         distillation.cross_validate_protocols(networks, fold_file)
-        networks.train_on_all()
+        networks.final_model()
         text = f"Training results written to {work}"
         print_json({"work": str(work)}) if as_json else click.echo(text)
         return 0

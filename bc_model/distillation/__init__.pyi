@@ -1,9 +1,9 @@
 from .build import (
     build_bundled_model,
     cross_validate_protocols,
+    measure_left_out_parity,
     nested_cross_validate,
     prepare_networks,
-    train_final,
 )
 from .config import DistillationConfig
 from .cross_validation import Networks
@@ -33,7 +33,7 @@ __all__ = [
     "cross_validate_protocols",
     "extract_features",
     "mean_logit",
+    "measure_left_out_parity",
     "nested_cross_validate",
     "prepare_networks",
-    "train_final",
 ]

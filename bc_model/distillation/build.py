@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -30,12 +30,12 @@ from bc_model.distillation.cross_validation import (
     fold_predictions,
     image_folds,
     is_test_image,
+    is_training_image,
     official_folds,
     out_of_fold_predictions,
 )
 from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.imagenet import write_networks
-from bc_model.distillation.last_layer import HeadOptions, LastLayer
 from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation, require_folds
 from bc_model.distillation.view_pool import ViewPool
 from bc_model.errors import ConfigError
@@ -44,7 +44,9 @@ from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.bundle import BUNDLED_MODELS_DIR, Bundle, file_sha256
-from bc_model.inference.export import write_half_precision_bundle
+from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.inference.engine import Engine
+from bc_model.inference.export import rebuild_keras_model, write_half_precision_bundle
 from bc_model.inference.input_checks import (
     measure_out_of_distribution_proportion,
     summarize_staining,
@@ -65,16 +67,15 @@ from bc_model.inference.model_card import (
     TrainingData,
     write_model_card,
 )
-from bc_model.inference.quantization import measure_parity
+from bc_model.inference.precision import Parity, compare_precision, supported_precisions
+from bc_model.inference.quantization import N_CALIBRATION_IMAGES, quantize
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
+from bc_model.model import reference_logits
 from bc_model.training.provenance import describe_input, describe_license, describe_scale
 from bc_model.utils.io import check_writable, write_text_atomic
 from bc_model.utils.processor import require_tensorflow
 from bc_model.utils.serialization import to_json
-
-if TYPE_CHECKING:
-    import keras
 
 logger = logging.getLogger("bc_model.distillation")
 
@@ -161,19 +162,19 @@ def build_bundled_model(
     nested_result, nested_predictions = None, None
     if search_space:
         nested_result, nested_predictions = nested_cross_validate(networks, search_space)
-    model = train_final(networks)
+    model = networks.final_model()
     reports = protocol_reports(source.table, results)
     temperature = fit_pooled_temperature(source.table, results[0].folds, results[0].logits)
     card = bundled_model_card(
         bundle_dir.name, source, networks.config, results, reports, temperature,
         model.count_params(), nested_result,
     )  # fmt: skip
+    # int8 is not part of the bundle, which would be half as large again.
+    precisions = measure_left_out_parity(networks, results[0].folds, card, ("f32", "bf16"))
     predictions = reports[0].predictions
     assert predictions is not None, "a new report has predictions"
 
     def complete(draft: Bundle) -> None:
-        evaluated = source.evaluated
-        draft = measure_parity(draft, evaluated.pixels, evaluated.malignant)
         known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
         tables = {
             CROSS_VALIDATION_FILE: predictions_to_csv(predictions),
@@ -185,7 +186,7 @@ def build_bundled_model(
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
             files[name] = file_sha256(draft.folder / name)
-        write_model_card(draft.folder, replace(draft.card, files=files))
+        write_model_card(draft.folder, replace(draft.card, files=files, precisions=precisions))
 
     return write_half_precision_bundle(
         model, bundle_dir, card, source.pixels[:4], complete=complete
@@ -282,17 +283,48 @@ def nested_cross_validate(
     return result, predictions
 
 
-def train_final(networks: Networks) -> keras.Model:
-    """Return the network that is trained on all images, with its last layer."""
-    model, activations = networks.train_on_all()
-    is_train = np.ones(len(networks.source.table), bool)
-    last = LastLayer.fit(
-        networks.source, networks.pool.variants, activations, is_train,
-        HeadOptions.of(networks.config),
-    )  # fmt: skip
-    kernel = np.stack([-last.kernel, last.kernel], axis=1) / 2
-    model.get_layer("logits").set_weights([kernel, np.zeros(2)])
-    return model
+def measure_left_out_parity(
+    networks: Networks, folds: Folds, card: ModelCard, precisions: Iterable[str]
+) -> dict[str, Parity]:
+    """Compare precisions on images of left-out cases, with the networks of the folds.
+
+    Parameters
+    ----------
+    networks : Networks
+    folds : Folds
+        Case-level folds.
+    card : ModelCard
+        Card of the model, whose temperature is used.
+    precisions : iterable of str
+        Precisions to compare, from `PRECISIONS`; those that this processor does not compute
+        natively are skipped.
+    """
+    source = networks.source
+    usable = [p for p in precisions if p in supported_precisions()]
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("reference", *usable)}
+    malignant = []
+    for fold in range(networks.config.n_folds):
+        model = networks.model_without(folds, fold)
+        is_test = is_test_image(source.table, folds, fold)
+        pixels = source.pixels[is_test]
+        malignant.append(source.malignant[is_test])
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = write_half_precision_bundle(model, Path(folder) / "m", card, pixels[:4])
+            if "int8" in usable:
+                is_train = is_training_image(folds, fold) & ~source.is_extra
+                step = max(1, int(is_train.sum()) // N_CALIBRATION_IMAGES)
+                bundle = quantize(bundle, source.pixels[is_train][::step][:N_CALIBRATION_IMAGES])
+            logits = {"reference": reference_logits(rebuild_keras_model(bundle), pixels)}
+            for name in usable:
+                logits[name] = Engine(bundle, name, require_parity=False).predict(pixels)
+        for name, values in logits.items():
+            found[name].append(compute_prob_malignant(values, card.temperature.value))
+    probs = {name: np.concatenate(values) for name, values in found.items()}
+    is_malignant = np.concatenate(malignant)
+    return {
+        name: compare_precision(name, probs["reference"], probs[name], is_malignant)
+        for name in usable
+    }
 
 
 def protocol_reports(table: pd.DataFrame, results: list[ProtocolLogits]) -> list[EvaluationReport]:

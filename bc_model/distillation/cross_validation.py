@@ -132,35 +132,54 @@ class Networks:
     def activations_without(self, folds: Folds, fold: int) -> PooledActivations:
         """Return the activations of all images by a network that is trained without one fold."""
         is_train = is_training_image(folds, fold)
-        key = cache_key(self.config, self.source.table, folds.assignment)
-        file = self._work_dir / f"{folds.protocol}-{fold}-{key}.npz"
-        return self._load_or_train(file, is_train, self.config.seed + 1 + fold)[1]
+        file = self._fold_file(folds, fold)
+        return self._load_or_train(file, is_train, self.config.seed + 1 + fold)
 
-    def train_on_all(self) -> tuple[keras.Model, PooledActivations]:
-        """Return the network that is trained on all images, without its last layer."""
+    def model_without(self, folds: Folds, fold: int) -> keras.Model:
+        """Return the network that is trained without one fold, with its last layer."""
+        activations = self.activations_without(folds, fold)
+        model = self._build_network(self._fold_file(folds, fold))
+        return self.set_last_layer(model, activations, is_training_image(folds, fold))
+
+    def final_model(self) -> keras.Model:
+        """Return the network that is trained on all images, with its last layer."""
+        is_train = np.ones(len(self.source.table), bool)
+        key = cache_key(self.config, self.source.table, np.where(is_train, ALWAYS_TRAINED, 0))
+        file = self._work_dir / f"all-{key}.npz"
+        activations = self._load_or_train(file, is_train, self.config.seed)
+        return self.set_last_layer(self._build_network(file), activations, is_train)
+
+    def set_last_layer(
+        self, model: keras.Model, activations: PooledActivations, is_train: np.ndarray
+    ) -> keras.Model:
+        """Fit the last layer of a model in place; each class has half of the logit, no bias."""
+        last = LastLayer.fit(
+            self.source, self.pool.variants, activations, is_train, HeadOptions.of(self.config)
+        )
+        kernel = np.stack([-last.kernel, last.kernel], axis=1) / 2
+        model.get_layer("logits").set_weights([kernel, np.zeros(2)])
+        return model
+
+    def _fold_file(self, folds: Folds, fold: int) -> Path:
+        key = cache_key(self.config, self.source.table, folds.assignment)
+        return self._work_dir / f"{folds.protocol}-{fold}-{key}.npz"
+
+    def _build_network(self, file: Path) -> keras.Model:
         from bc_model.distillation.student import build_network
 
-        assignment = np.full(len(self.source.table), ALWAYS_TRAINED)
-        key = cache_key(self.config, self.source.table, assignment)
-        file = self._work_dir / f"all-{key}.npz"
-        is_train = np.ones(len(assignment), bool)
-        model, activations = self._load_or_train(file, is_train, self.config.seed)
-        if model is None:
-            model = build_network(self.config, self.config.image_size)
-            model.load_weights(_weights_file(file))
-        return model, activations
+        model = build_network(self.config, self.config.image_size)
+        model.load_weights(_weights_file(file))
+        return model
 
-    def _load_or_train(
-        self, file: Path, is_train: np.ndarray, seed: int
-    ) -> tuple[keras.Model | None, PooledActivations]:
+    def _load_or_train(self, file: Path, is_train: np.ndarray, seed: int) -> PooledActivations:
         if file.exists():
             activations = PooledActivations(**read_npz(file))
             if len(activations.pooled) == len(is_train):
-                return None, activations
+                return activations
         from bc_model.distillation.student import last_activations, train_student
 
         logger.info("Training %s on %d images", file.stem, is_train.sum())
-        model = train_student(
+        model, evidence = train_student(
             self.source, self.pool, is_train, self.config, seed=seed,
             checkpoint_file=file.with_suffix(".checkpoint.npz"),
         )  # fmt: skip
@@ -168,11 +187,13 @@ class Networks:
         temporary = file.with_name(f".{file.stem}.weights.h5")
         model.save_weights(temporary)
         temporary.replace(_weights_file(file))
-        activations = PooledActivations.measure(last_activations(model), self.source, self.config)
+        activations = PooledActivations.measure(
+            last_activations(model), self.source, self.config, evidence
+        )
         stream = BytesIO()
         np.savez(stream, allow_pickle=False, **vars(activations))
         write_bytes_atomic(file, stream.getvalue())
-        return model, activations
+        return activations
 
 
 def _weights_file(file: Path) -> Path:

@@ -56,7 +56,7 @@ logger = logging.getLogger("bc_model.distillation")
 def train_student(
     source: TrainingImages, pool: ViewPool, is_train: np.ndarray, config: DistillationConfig, *,
     seed: int, checkpoint_file: Path | None = None,
-) -> keras.Model:  # fmt: skip
+) -> tuple[keras.Model, np.ndarray]:  # fmt: skip
     """Train a network from random weights, without a validation subset.
 
     Parameters
@@ -74,9 +74,11 @@ def train_student(
 
     Returns
     -------
-    keras.Model
+    model : keras.Model
         Network of `build_network` with the image size of the configuration. Its last layer is not
         trained; see `bc_model.distillation.last_layer`.
+    evidence : ndarray of shape (channels, n_teachers), float32
+        Kernel that the training steps fitted to the logits of the teachers of the views.
     """
     keras.utils.set_random_seed(seed)
     sampler = ViewSampler(pool, source.table, is_train, config.batch_size, seed)
@@ -97,9 +99,10 @@ def train_student(
     recalibrate_batch_norm(network, source.pixels[is_train & is_main(source)], seed)
     exported = build_network(config, config.image_size)
     exported.set_weights(network.get_weights())
+    evidence = np.array(model.get_layer("evidence").kernel, np.float32)[0, 0]
     if checkpoint:
         checkpoint.remove()
-    return exported
+    return exported, evidence
 
 
 def is_main(source: TrainingImages) -> np.ndarray:

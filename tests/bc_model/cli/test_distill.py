@@ -40,7 +40,7 @@ CARD = replace(
     ),
 )
 
-NETWORKS = SimpleNamespace(train_on_all=None)
+NETWORKS = SimpleNamespace(final_model=None)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         "bc_model.distillation.cross_validate_protocols",
         lambda *arguments: found.append(("cross_validate_protocols", *arguments)),
     )
-    monkeypatch.setattr(NETWORKS, "train_on_all", lambda: found.append(("train_on_all",)))
+    monkeypatch.setattr(NETWORKS, "final_model", lambda: found.append(("final_model",)))
     return found
 
 
@@ -134,7 +134,7 @@ def test_build_with_train_only_does_not_write_a_model(calls, data: Path, as_json
     assert calls == [
         ("prepare_networks", data, datasets, (), Path("kept"), DistillationConfig(), 3),
         ("cross_validate_protocols", NETWORKS, None),
-        ("train_on_all",),
+        ("final_model",),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "Training results written to kept\n"
     assert done.stdout == expected

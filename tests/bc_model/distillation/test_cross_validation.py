@@ -73,7 +73,7 @@ def test_activations_without_a_fold_train_without_it_and_excluded_images(network
 
     def spy(source, pool, is_train, config, **kwargs):
         seen.append(is_train)
-        return build_network(QUICK, QUICK.image_size)
+        return build_network(QUICK, QUICK.image_size), np.zeros((32, 4))
 
     monkeypatch.setattr("bc_model.distillation.student.train_student", spy)
     networks.activations_without(Folds("folds-clean", assignment), 0)
@@ -109,7 +109,9 @@ def test_fold_logits_do_not_depend_on_the_labels_of_the_fold(networks, monkeypat
     folds = case_folds(table, QUICK)
     rng = np.random.default_rng(0)
     n = len(table)
-    fixed = PooledActivations(rng.normal(size=(n, 4, 6)), np.ones((n, 4)), np.zeros((n, 6)))
+    fixed = PooledActivations(
+        rng.normal(size=(n, 4, 6)), np.ones((n, 4)), np.zeros((n, 6)), np.zeros((6, 4))
+    )
     monkeypatch.setattr(networks, "activations_without", lambda *args: fixed)
     logits, _ = fold_logits(networks, folds, 0)
 

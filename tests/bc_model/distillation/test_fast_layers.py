@@ -212,7 +212,7 @@ def test_train_student_exports_keras_layers(source, pool, monkeypatch):
     monkeypatch.setattr(student, "build_student", spy)
     for on_cpu in (True, False):
         monkeypatch.setattr(student, "_trains_on_cpu", lambda on_cpu=on_cpu: on_cpu)
-        exported = train_student(source, pool, np.ones(len(source.table), bool), QUICK, seed=0)
+        exported, _ = train_student(source, pool, np.ones(len(source.table), bool), QUICK, seed=0)
         kinds = {type(layer) for layer in exported.layers}
         assert not {FastConv2D, FastBatchNormalization} & kinds
     assert choices == [True, False]

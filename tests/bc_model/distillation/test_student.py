@@ -47,8 +47,8 @@ def test_train_student_learns_the_teacher_on_other_cases(source, pool, tmp_path)
 
     def agreement(steps: int) -> float:
         changed = dataclasses.replace(config, steps=steps, learning_rate=3e-3, ema_decay=0.9)
-        model = train_student(both, pool, is_train, changed, seed=0)
-        activations = PooledActivations.measure(last_activations(model), both, changed)
+        model, evidence = train_student(both, pool, is_train, changed, seed=0)
+        activations = PooledActivations.measure(last_activations(model), both, changed, evidence)
         last = LastLayer.fit(both, pool.variants, activations, is_train, HeadOptions.of(changed))
         logit = last.predict_logit(activations)
         return float(np.corrcoef(logit[~is_train], last.teacher_logit[~is_train])[0, 1])
@@ -136,7 +136,7 @@ def test_view_targets_do_not_depend_on_the_labels_of_other_images(source, pool):
 @pytest.fixture(scope="module")
 def trained(source: TrainingImages, pool: ViewPool) -> keras.Model:
     with eager_training():
-        return train_student(source, pool, everything(source), QUICK, seed=5)
+        return train_student(source, pool, everything(source), QUICK, seed=5)[0]
 
 
 def test_recalibrate_batch_norm_uses_complete_images(source, trained):
@@ -157,7 +157,7 @@ def test_recalibrate_batch_norm_uses_complete_images(source, trained):
 def test_train_student_averages_weights_over_the_steps(source, pool):
     def kernel(ema_decay: float) -> np.ndarray:
         config = dataclasses.replace(QUICK, ema_decay=ema_decay)
-        model = train_student(source, pool, everything(source), config, seed=0)
+        model, _ = train_student(source, pool, everything(source), config, seed=0)
         return model.get_layer("block1_conv").get_weights()[0]
 
     keras.utils.set_random_seed(0)
@@ -178,7 +178,7 @@ def test_train_student_uses_the_compute_dtype_of_the_config(source, pool, monkey
 
     monkeypatch.setattr(student, "use_compute_dtype", spy)
     config = dataclasses.replace(QUICK, compute_dtype="float32")
-    model = train_student(source, pool, everything(source), config, seed=0)
+    model, _ = train_student(source, pool, everything(source), config, seed=0)
 
     assert dtypes == ["float32"]
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
@@ -199,7 +199,7 @@ generate_dataset(root / "synthetic", n_cases=4, images_per_case=2, size=(92, 140
                 magnifications=(100, 200))
 source = TrainingImages.read(root, ("synthetic",), QUICK.image_size)
 pool = ViewPool.load_or_make(source, QUICK, root / "work", make_measure=lambda: measure)
-model = train_student(source, pool, np.ones(len(source.table), bool), QUICK, seed=0)
+model, _ = train_student(source, pool, np.ones(len(source.table), bool), QUICK, seed=0)
 assert all(np.isfinite(w).all() for w in model.get_weights())
 """
     done = subprocess.run(
@@ -216,7 +216,7 @@ def test_train_student_depends_on_the_seed(source, pool, trained):
 
     one = activations(trained)
     two, other = (
-        activations(train_student(source, pool, everything(source), QUICK, seed=seed))
+        activations(train_student(source, pool, everything(source), QUICK, seed=seed)[0])
         for seed in (5, 6)
     )
 

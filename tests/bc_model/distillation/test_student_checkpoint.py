@@ -31,7 +31,7 @@ def images(source, pool) -> tuple:
 @pytest.fixture(scope="module")
 def uninterrupted(images) -> list[np.ndarray]:
     with eager_training():
-        return train_student(*images, CONFIG, seed=3).get_weights()
+        return train_student(*images, CONFIG, seed=3)[0].get_weights()
 
 
 def interrupt(images, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -73,7 +73,7 @@ def test_train_student_resumes_to_the_same_weights(images, uninterrupted, tmp_pa
 
     steps = record_steps(monkeypatch)
     assert_equal(
-        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
+        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file)[0].get_weights(),
         uninterrupted,
     )
     assert steps == [4, 5, 6]
@@ -94,7 +94,7 @@ def test_train_student_keeps_the_checkpoint_until_the_end(
 
     steps = record_steps(monkeypatch)
     assert_equal(
-        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
+        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file)[0].get_weights(),
         uninterrupted,
     )
     assert steps == [6]
@@ -113,7 +113,7 @@ def test_train_student_ignores_an_unusable_checkpoint(
             np.savez(stream, n_done=4, **{"0": np.zeros(3)})
 
     assert_equal(
-        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file).get_weights(),
+        train_student(*images, CONFIG, seed=3, checkpoint_file=checkpoint_file)[0].get_weights(),
         uninterrupted,
     )
 
