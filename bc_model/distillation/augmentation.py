@@ -130,11 +130,14 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def degrade(
     image: np.ndarray, frame_width_px: float, config: DistillationConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Blur, resample and compress an image, each with a probability.
+    """Change the brightness, blur, resample and compress an image, each with a probability.
 
     `frame_width_px` is the width of a complete frame at the scale of the image, which sets the unit
     of the blur.
     """
+    if rng.random() < config.degradation:
+        gain = np.float32(rng.uniform(1.0 - config.brightness, 1.0 + config.brightness))
+        image = np.clip(np.rint(image * gain), 0, 255).astype(np.uint8)
     if rng.random() < config.degradation:
         sigma = rng.uniform(0.0, config.blur_px) * frame_width_px / FIELD_PX[0]
         if sigma > 0.05:

@@ -34,7 +34,10 @@ class DistillationConfig:
     channel_mixing : float
         Proportion of views with randomly mixed channels.
     degradation : float
-        Probability of each degradation of a view: blur, resampling and JPEG compression.
+        Probability of each degradation of a view: brightness, blur, resampling and JPEG
+        compression.
+    brightness : float
+        Range of the brightness as part of the degradation, relative.
     blur_px : float
         Largest standard deviation of the blur in an image of 700 px width, px.
     jpeg_quality : (int, int)
@@ -89,6 +92,7 @@ class DistillationConfig:
     stain_jitter: float = 0.4
     channel_mixing: float = 0.1
     degradation: float = 0.35
+    brightness: float = 0.2
     blur_px: float = 4.0
     jpeg_quality: tuple[int, int] = (40, 95)
     n_variants: int = 6

@@ -42,7 +42,8 @@ _MAIN_SHARE = 0.8
 
 _VIEW_OPTIONS = (
     "image_size", "view_size", "n_views", "mpp_range", "serving_scale_share", "stain_jitter",
-    "channel_mixing", "degradation", "blur_px", "jpeg_quality", "n_variants", "seed", "version",
+    "channel_mixing", "degradation", "brightness", "blur_px", "jpeg_quality", "n_variants", "seed",
+    "version",
 )  # fmt: skip
 
 

@@ -97,7 +97,9 @@ def test_sample_variants_are_the_image_crops_and_other_colors(frame):
 
 
 def test_degrade_blur_is_relative_to_the_frame_width(frame):
-    config = dataclasses.replace(PLAIN, degradation=1.0, blur_px=4.0, jpeg_quality=(100, 100))
+    config = dataclasses.replace(
+        PLAIN, degradation=1.0, brightness=0.0, blur_px=4.0, jpeg_quality=(100, 100)
+    )
 
     noise = np.random.default_rng(0).integers(0, 256, frame.shape, np.uint8)
 
@@ -107,6 +109,17 @@ def test_degrade_blur_is_relative_to_the_frame_width(frame):
         return float(np.mean([cv2.Laplacian(i.astype(np.float32), -1).std() for i in images]))
 
     assert sharpness(70) > 1.5 * sharpness(700)
+
+
+def test_degrade_changes_the_brightness_within_its_range():
+    gray = np.full((64, 64, 3), 100, np.uint8)
+    config = dataclasses.replace(PLAIN, degradation=1.0, brightness=0.2)
+    rng = np.random.default_rng(0)
+
+    means = [degrade(gray, 700, config, rng).mean() for _ in range(200)]
+
+    assert 78 < min(means) < 83  # JPEG rounds by one level
+    assert 117 < max(means) < 122
 
 
 def test_resample_by_two_averages_blocks():
