@@ -28,9 +28,11 @@ from .external import evaluate_external
 from .features import FeatureTable
 from .intervals import predictive_values
 from .metrics import Floats, all_metrics, majority_baseline
+from .perturbations import PERTURBATIONS, Perturbation
 from .predictions import predictions_to_csv, read_predictions
 from .published_results import PUBLISHED_RESULTS, PublishedRange
 from .report import EvaluationReport, read_report, report_files, report_json
+from .robustness import evaluate_robustness, predict_perturbed, robustness_table
 from .subgroups import Confusion, Subgroup, case_table
 from .thresholds import (
     ThresholdChoice,
@@ -45,6 +47,7 @@ from .thresholds import (
 
 __all__ = [
     "MAX_PLAUSIBLE",
+    "PERTURBATIONS",
     "PUBLISHED_RESULTS",
     "CalibrationResult",
     "CaseErrors",
@@ -62,6 +65,7 @@ __all__ = [
     "Functional",
     "GalleryImage",
     "Neighbor",
+    "Perturbation",
     "PublishedRange",
     "Subgroup",
     "ThresholdChoice",
@@ -79,6 +83,7 @@ __all__ = [
     "cross_validation_report",
     "evaluate_external",
     "evaluate_predictions",
+    "evaluate_robustness",
     "evaluate_split",
     "evaluate_threshold",
     "find_evaluation_dir",
@@ -87,6 +92,7 @@ __all__ = [
     "is_cross_validated",
     "majority_baseline",
     "metric_functional",
+    "predict_perturbed",
     "predictions_to_csv",
     "predictive_values",
     "read_predictions",
@@ -96,6 +102,7 @@ __all__ = [
     "report_files",
     "report_json",
     "require_evaluation",
+    "robustness_table",
     "set_threshold",
     "update_model_card",
 ]

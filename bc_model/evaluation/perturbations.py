@@ -65,7 +65,8 @@ def compress_jpeg(rgb: np.ndarray, quality: float) -> np.ndarray:
     """Return an image after JPEG compression of a quality from 1 to 100."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, round(quality)])
-    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
 def crop_center(rgb: np.ndarray, proportion: float) -> np.ndarray:

@@ -3,8 +3,9 @@
 Fields contain JSON values, records, tuples, lists, dictionaries with str keys, string enumerations
 or paths. Every key is required, other keys are errors, and every number is finite.
 
-Field metadata: ``json=False`` omits a field, which needs a default; ``null_means=math.inf`` writes
-infinity as null. A class attribute ``SCHEMA_VERSION`` is written and checked.
+Field metadata: ``json=False`` omits a field, which needs a default; ``optional=True`` omits it
+while it is None, its default; ``null_means=math.inf`` writes infinity as null. A class attribute
+``SCHEMA_VERSION`` is written and checked.
 """
 
 import dataclasses
@@ -167,6 +168,8 @@ def _encode_record(record: Any, path: str) -> dict[str, Any]:
     encoded = {} if version is None else {VERSION_KEY: version}
     for field in _json_fields(type(record)):
         value = getattr(record, field.name)
+        if value is None and field.metadata.get("optional"):
+            continue
         encoded[field.name] = _encode(
             value, _join(path, field.name), field.metadata.get("null_means")
         )
@@ -207,7 +210,8 @@ def _decode_record(cls: Any, data: Any, path: str) -> Any:
         found = data.get(VERSION_KEY, version)
         if found != version or isinstance(found, bool):
             _fail(where, f"{VERSION_KEY} {version}", repr(found))
-    if missing := sorted(keys - set(data)):
+    optional = {name for name, field in fields.items() if field.metadata.get("optional")}
+    if missing := sorted(keys - set(data) - optional):
         raise RecordError(f"{where}: missing key '{missing[0]}'")
     if unknown := sorted(map(str, set(data) - keys)):
         raise RecordError(f"{where}: unknown key '{unknown[0]}'")
@@ -215,6 +219,7 @@ def _decode_record(cls: Any, data: Any, path: str) -> Any:
     values = {
         name: _decode(data[name], hints[name], _join(path, name), field.metadata.get("null_means"))
         for name, field in fields.items()
+        if name in data
     }
     try:
         return cls(**values)
