@@ -24,6 +24,14 @@ from .error_analysis import (
 )
 from .estimates import metric_functional
 from .evaluate import evaluate_predictions, evaluate_split
+from .explanation_checks import (
+    background_mask,
+    check_explanations,
+    compare_randomized,
+    make_mosaics,
+    measure_pointing,
+    random_weights,
+)
 from .external import evaluate_external
 from .features import FeatureTable
 from .intervals import predictive_values
@@ -71,14 +79,17 @@ __all__ = [
     "ThresholdChoice",
     "ThresholdResult",
     "all_metrics",
+    "background_mask",
     "bootstrap_t",
     "build_error_gallery",
     "case_table",
+    "check_explanations",
     "check_multiplicity",
     "check_nested",
     "choose_threshold",
     "compare_models",
     "compare_predictions",
+    "compare_randomized",
     "compute_training_features",
     "cross_validation_report",
     "evaluate_external",
@@ -91,10 +102,13 @@ __all__ = [
     "fit_bundle_temperature",
     "is_cross_validated",
     "majority_baseline",
+    "make_mosaics",
+    "measure_pointing",
     "metric_functional",
     "predict_perturbed",
     "predictions_to_csv",
     "predictive_values",
+    "random_weights",
     "read_predictions",
     "read_report",
     "read_training_features",
