@@ -43,7 +43,7 @@ def make_timer(*, fast: bool) -> Callable[[], float]:
     pixels = rng.integers(0, 256, (n, *config.view_size, 3), np.uint8)
     network, model = build_student(config, targets, fast=fast)
     batch = ViewBatch(pixels, np.zeros((n, 12, 16), np.float32), np.arange(n))
-    values = targets.of(batch, CELLS)
+    values = targets.of(batch, CELLS, config.backbone)
 
     def run_steps() -> float:
         with use_compute_dtype(network, config.compute_dtype):

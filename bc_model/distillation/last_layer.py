@@ -12,6 +12,7 @@ import numpy as np
 
 from bc_model.data.stain import background_mask
 from bc_model.distillation.augmentation import degrade, sample_variants
+from bc_model.distillation.cells import mean_of_cells
 from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.teacher import Teacher, mean_logit
@@ -74,7 +75,7 @@ class PooledActivations:
                 activations = forward(images[:, number].astype(np.float32))
                 pooled.append((start, number, activations.mean(axis=(1, 2))))
                 if number == 0:
-                    background.append(_background_means(activations, masks[:, 0]))
+                    background.append(_background_means(activations, masks[:, 0], config.backbone))
         n, n_copies = len(source.frames), 1 + N_CHANGED
         result = np.empty((n, n_copies, pooled[0][2].shape[1]), np.float32)
         for start, number, values in pooled:
@@ -90,18 +91,11 @@ def _copies(frame: np.ndarray, config: DistillationConfig, number: int) -> np.nd
     return np.stack([whole, *(degrade(image, width, config, rng) for image in changed)])
 
 
-def _background_means(activations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def _background_means(activations: np.ndarray, masks: np.ndarray, backbone: str) -> np.ndarray:
     """Return the mean activations of the background cells of each image, or zeros."""
-    n, rows, columns, channels = activations.shape
-    means = np.zeros((n, channels), np.float32)
-    for i, mask in enumerate(masks):
-        row_edges = np.linspace(0, mask.shape[0], rows + 1).round().astype(int)
-        column_edges = np.linspace(0, mask.shape[1], columns + 1).round().astype(int)
-        sums = np.add.reduceat(
-            np.add.reduceat(mask.astype(np.float32), row_edges[:-1], 0), column_edges[:-1], 1
-        )
-        areas = np.outer(np.diff(row_edges), np.diff(column_edges))
-        is_background = sums / areas > _MIN_BACKGROUND
+    means = np.zeros((len(activations), activations.shape[3]), np.float32)
+    background = mean_of_cells(masks.astype(np.float32), activations.shape[1:3], backbone)
+    for i, is_background in enumerate(background > _MIN_BACKGROUND):
         if is_background.any():
             means[i] = activations[i][is_background].mean(axis=0)
     return means

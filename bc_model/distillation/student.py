@@ -26,16 +26,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import keras
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
+from bc_model.distillation.cells import mean_of_cells
 from bc_model.distillation.config import MAGNIFICATIONS, DistillationConfig
 from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.features import N_FEATURES
 from bc_model.distillation.teacher import Teacher, Whitening
-from bc_model.distillation.view_pool import ViewBatch, ViewPool, ViewSampler
+from bc_model.distillation.view_pool import (
+    BACKGROUND_CELL_PX,
+    ViewBatch,
+    ViewPool,
+    ViewSampler,
+)
 from bc_model.model import build_model, last_conv_output
 from bc_model.training.devices import use_compute_dtype
 from bc_model.utils.arrays import read_npz
@@ -93,7 +98,7 @@ def train_student(
     batches = (sampler.sample_batch(step) for step in range(n_done, config.steps))
     with use_compute_dtype(network, config.compute_dtype):
         model.fit(
-            ((batch.pixels, targets.of(batch, cells)) for batch in batches),
+            ((batch.pixels, targets.of(batch, cells, config.backbone)) for batch in batches),
             shuffle=False, verbose=0, steps_per_epoch=config.steps - n_done, callbacks=callbacks,
         )  # fmt: skip
     recalibrate_batch_norm(network, source.pixels[is_train & is_main(source)], seed)
@@ -164,17 +169,14 @@ class ViewTargets:
             ),
         )
 
-    def of(self, batch: ViewBatch, cells: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    def of(self, batch: ViewBatch, cells: tuple[int, int], backbone: str) -> tuple[np.ndarray, ...]:
         """Return the targets of a batch in the order of the outputs of `build_student`.
 
         `cells` are the rows and columns of the last activations.
         """
         i = batch.index
-        background = [
-            cv2.resize(x, cells[::-1], interpolation=cv2.INTER_AREA) > _MIN_BACKGROUND
-            for x in batch.background
-        ]
-        is_background = np.stack(background).astype(np.float32)[..., None]
+        background = mean_of_cells(batch.background, cells, backbone, BACKGROUND_CELL_PX)
+        is_background = (background > _MIN_BACKGROUND).astype(np.float32)[..., None]
         return self.features[i], self.logits[i], is_background, self.labels[i], self.subtypes[i]
 
 

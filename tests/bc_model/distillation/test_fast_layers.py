@@ -189,7 +189,7 @@ def test_build_student_fast_losses_match_keras(source, pool):
     is_train = np.ones(len(source.table), bool)
     views = ViewTargets.fit(source, pool, is_train, config)
     batch = ViewSampler(pool, source.table, is_train, 8, 0).sample_batch(0)
-    targets = views.of(batch, (4, 4))
+    targets = views.of(batch, (4, 4), "tiny")
 
     def losses(fast: bool) -> list[float]:
         keras.utils.set_random_seed(0)

@@ -63,7 +63,7 @@ def test_build_student_training_reduces_the_errors_of_all_targets(source, pool):
     config = dataclasses.replace(QUICK, steps=40, learning_rate=3e-3, ema_decay=0.5)
     _, model = student.build_student(config, targets, fast=True)
     batch = ViewSampler(pool, source.table, everything(source), 8, 0).sample_batch(0)
-    expected = targets.of(batch, (4, 4))
+    expected = targets.of(batch, (4, 4), "tiny")
 
     def errors() -> list[float]:
         outputs = [np.asarray(output) for output in model(batch.pixels, training=True)]
@@ -108,7 +108,7 @@ def test_view_targets_of_views_without_tissue_are_zero_and_unknown(source, pool)
     np.testing.assert_allclose(targets.logits[3], full.logits[3] / 2, rtol=1e-5)
     batch = ViewSampler(pool, source.table, everything(source), 8, 0).sample_batch(0)
     batch.background[0] = pool.background[3] / 255.0
-    assert targets.of(batch, (2, 2))[2][0, ..., 0].tolist() == [[1.0, 1.0], [0.0, 0.0]]
+    assert targets.of(batch, (2, 2), "tiny")[2][0, ..., 0].tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
 
 def test_view_targets_components_are_white_over_the_training_views(source, pool):
