@@ -26,24 +26,23 @@ _VARIANT_STAIN_JITTER = 0.2
 
 
 class View(NamedTuple):
-    """One training view.
+    """One training view before degradation, from which its training targets are measured.
 
     Attributes
     ----------
     pixels : ndarray of shape (height, width, 3), uint8
-        Input of the network, after degradation.
-    clean : ndarray of shape (height, width, 3), uint8
-        The same view before degradation, from which the training targets are measured.
     background : ndarray of shape (height, width), bool
         Background, where no evidence is expected.
     mpp : float
-        Scale, µm per pixel; not finite for an empty view.
+        Scale, µm per pixel; NaN if there is no tissue or more than one scale.
+    frame_width_px : float
+        Width of a complete frame at this scale, the unit of the blur.
     """
 
     pixels: np.ndarray
-    clean: np.ndarray
     background: np.ndarray
     mpp: float
+    frame_width_px: float
 
 
 def frame_mpp(magnification: int) -> float:
@@ -82,15 +81,40 @@ def sample_view(
     crop_width = min(1.0, width * mpp * aspect / frame_um)
     crop_height = min(1.0, height * mpp / aspect / (frame_mpp(magnification) * FIELD_PX[1]))
     crop = _random_crop(frame, (crop_height, crop_width), rng)
-    clean = resize(_random_flip(crop, rng), config.view_size)
-    background = background_mask(clean)
+    pixels = resize(_random_flip(crop, rng), config.view_size)
+    background = background_mask(pixels)
     if rng.random() < _P_COLOR:
-        clean = jitter_colors(clean, config.stain_jitter, rng)
+        pixels = jitter_colors(pixels, config.stain_jitter, rng)
     if rng.random() < config.channel_mixing:
-        clean = _mix_channels(clean, rng)
-    # The blur is relative to the width of the frame.
-    pixels = degrade(clean, frame_um / mpp, config, rng)
-    return View(pixels, clean, background, mpp)
+        pixels = _mix_channels(pixels, rng)
+    return View(pixels, background, mpp, frame_um / mpp)
+
+
+def mix_views(first: View, second: View, rng: np.random.Generator) -> tuple[View, float]:
+    """Mix two views by mixup [1]_ or CutMix [2]_; return the proportion of the first one as well.
+
+    References
+    ----------
+    .. [1] Zhang et al., "mixup", ICLR 2018.
+    .. [2] Yun et al., "CutMix", ICCV 2019.
+    """
+    proportion = rng.random()
+    if rng.random() < 0.5:
+        weight = np.float32(proportion)
+        mixed = weight * first.pixels + (1 - weight) * second.pixels
+        pixels = np.rint(mixed).astype(np.uint8)
+        background = first.background & second.background
+    else:
+        column = round(proportion * first.pixels.shape[1])
+        proportion = column / first.pixels.shape[1]
+        pixels, background = (
+            np.concatenate([one[:, :column], two[:, column:]], axis=1)
+            for one, two in (
+                (first.pixels, second.pixels), (first.background, second.background),
+            )
+        )  # fmt: skip
+    mpp = first.mpp if first.mpp == second.mpp else float("nan")
+    return View(pixels, background, mpp, first.frame_width_px), float(proportion)
 
 
 def sample_variants(
@@ -225,4 +249,4 @@ def _empty_view(config: DistillationConfig, rng: np.random.Generator) -> View:
     ramp = np.linspace(0.0, 1.0, width)[None, :, None] * (rng.random() < 0.5)
     noise = rng.normal(0.0, rng.choice([0.0, 3.0, 40.0]), (height, width, 3))
     image = np.clip(first + (second - first) * ramp + noise, 0, 255).astype(np.uint8)
-    return View(image, image, np.ones((height, width), bool), float("nan"))
+    return View(image, np.ones((height, width), bool), float("nan"), float(config.image_size[1]))

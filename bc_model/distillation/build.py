@@ -20,21 +20,23 @@ from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE
 from bc_model.data.stain import are_gray, stain_statistics
 from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.cross_validation import (
-    EXCLUDED,
-    Folds,
     Logits,
     Networks,
-    case_folds,
     fit_pooled_temperature,
     fold_logits,
     fold_predictions,
+    out_of_fold_predictions,
+)
+from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.folds import (
+    EXCLUDED,
+    Folds,
+    case_folds,
     image_folds,
     is_test_image,
     is_training_image,
     official_folds,
-    out_of_fold_predictions,
 )
-from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.imagenet import write_networks
 from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation, require_folds
 from bc_model.distillation.view_pool import ViewPool

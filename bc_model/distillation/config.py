@@ -33,6 +33,8 @@ class DistillationConfig:
         Range of the stain and color changes, relative [2]_.
     channel_mixing : float
         Proportion of views with randomly mixed channels.
+    image_mixing : float
+        Proportion of views that are mixed with a view of another image.
     degradation : float
         Probability of each degradation of a view: brightness, blur, resampling and JPEG
         compression.
@@ -82,15 +84,16 @@ class DistillationConfig:
     image_size: tuple[int, int] = (224, 336)
     view_size: tuple[int, int] = (96, 128)
     n_views: int = 48_000
-    steps: int = 800
+    steps: int = 1600
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.02
     mpp_range: tuple[float, float] = (0.25, 3.2)
     serving_scale_share: float = 0.5
-    stain_jitter: float = 0.4
-    channel_mixing: float = 0.1
+    stain_jitter: float = 0.6
+    channel_mixing: float = 0.2
+    image_mixing: float = 0.3
     degradation: float = 0.35
     brightness: float = 0.2
     blur_px: float = 4.0
@@ -102,7 +105,7 @@ class DistillationConfig:
     last_penalty: float = 30.0
     feature_weight: float = 1.0
     component_weight: float = 1.0
-    logit_weight: float = 1.0
+    logit_weight: float = 3.0
     scale_weight: float = 0.3
     background_weight: float = 0.3
     label_weight: float = 0.1

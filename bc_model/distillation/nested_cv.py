@@ -20,14 +20,8 @@ import numpy as np
 import pandas as pd
 
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.cross_validation import (
-    Folds,
-    Networks,
-    class_logits,
-    fold_predictions,
-    is_test_image,
-    is_training_image,
-)
+from bc_model.distillation.cross_validation import Networks, class_logits, fold_predictions
+from bc_model.distillation.folds import Folds, is_test_image, is_training_image
 from bc_model.distillation.last_layer import (
     HeadOptions,
     LastLayer,

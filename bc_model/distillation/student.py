@@ -28,6 +28,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.distillation.cells import mean_of_cells
@@ -104,10 +105,10 @@ def train_student(
     recalibrate_batch_norm(network, source.pixels[is_train & is_main(source)], seed)
     exported = build_network(config, config.image_size)
     exported.set_weights(network.get_weights())
-    evidence = np.array(model.get_layer("evidence").kernel, np.float32)[0, 0]
+    (evidence,) = model.get_layer("evidence").get_weights()
     if checkpoint:
         checkpoint.remove()
-    return exported, evidence
+    return exported, evidence[0, 0]
 
 
 def is_main(source: TrainingImages) -> np.ndarray:
@@ -128,7 +129,7 @@ class ViewTargets:
     logits : ndarray of shape (n_views, n_teachers), float32
         Logits of the teachers, times the proportion of tissue.
     labels, subtypes : ndarray of shape (n_views, n_classes or n_subtypes), float32
-        One-hot, or equal for views without tissue.
+        One-hot, mixed as the views, or equal for views without tissue.
     weights : ndarray of shape (n_targets,), float32
         Loss weight of each column of the features.
     """
@@ -154,7 +155,7 @@ class ViewTargets:
         whitening = Whitening.fit(activations[is_train[pool.image]], config.n_components)
         scale = np.log2(pool.mpp)[:, None]
         tissue = 1.0 - pool.background.mean(axis=(1, 2), dtype=np.float32)[:, None] / 255.0
-        table, is_empty = source.table, np.isnan(pool.mpp)
+        table = source.table
         # Only subtypes of training images: the others would tell how many there are.
         subtypes = sorted(set(table.loc[is_train, "subtype"]))
         counts = (N_FEATURES, config.n_components, 1)
@@ -162,8 +163,8 @@ class ViewTargets:
         return cls(
             np.concatenate([normalized[:, :N_FEATURES], whitening(activations), scale], axis=1),
             teacher.predict_logits(normalized) * tissue,
-            _one_hot(table["class"].to_numpy(str)[pool.image], list(CLASSES), is_empty),
-            _one_hot(table["subtype"].to_numpy(str)[pool.image], subtypes, is_empty),
+            _mixed_one_hot(table["class"], list(CLASSES), pool),
+            _mixed_one_hot(table["subtype"], subtypes, pool),
             np.concatenate(
                 [np.full(n, w / n, np.float32) for n, w in zip(counts, weights, strict=True)]
             ),
@@ -180,12 +181,14 @@ class ViewTargets:
         return self.features[i], self.logits[i], is_background, self.labels[i], self.subtypes[i]
 
 
-def _one_hot(values: np.ndarray, names: list[str], is_empty: np.ndarray) -> np.ndarray:
-    """Return one-hot rows; views without tissue and unknown names have equal proportions."""
-    known = (values[:, None] == np.array(names)).astype(np.float32)
-    is_equal = is_empty | (known.sum(axis=1) == 0)
-    known[is_equal] = 1.0 / len(names)
-    return known
+def _mixed_one_hot(values: pd.Series, names: list[str], pool: ViewPool) -> np.ndarray:
+    """Return one-hot rows, mixed as the views; unknown names have equal proportions."""
+    one_hot = (values.to_numpy(str)[:, None] == np.array(names)).astype(np.float32)
+    one_hot[one_hot.sum(axis=1) == 0] = 1.0 / len(names)
+    weight = pool.proportion[:, None]
+    mixed = weight * one_hot[pool.image] + (1.0 - weight) * one_hot[pool.other]
+    mixed[pool.background.min(axis=(1, 2)) == 255] = 1.0 / len(names)  # no tissue
+    return mixed
 
 
 def build_student(

@@ -22,10 +22,17 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bc_model.distillation.augmentation import sample_variants, sample_view
+from bc_model.distillation.augmentation import (
+    View,
+    degrade,
+    mix_views,
+    sample_variants,
+    sample_view,
+)
 from bc_model.distillation.config import MAGNIFICATIONS, DistillationConfig
 from bc_model.distillation.data import Measure, TrainingImages
 from bc_model.distillation.features import FeatureExtractor
+from bc_model.distillation.folds import case_folds
 from bc_model.utils.arrays import read_npz
 from bc_model.utils.io import write_bytes_atomic
 from bc_model.utils.processor import usable_cores
@@ -42,8 +49,8 @@ _MAIN_SHARE = 0.8
 
 _VIEW_OPTIONS = (
     "image_size", "view_size", "n_views", "mpp_range", "serving_scale_share", "stain_jitter",
-    "channel_mixing", "degradation", "brightness", "blur_px", "jpeg_quality", "n_variants", "seed",
-    "version",
+    "channel_mixing", "image_mixing", "degradation", "brightness", "blur_px", "jpeg_quality",
+    "n_variants", "n_folds", "seed", "version",
 )  # fmt: skip
 
 
@@ -59,9 +66,12 @@ class ViewPool:
     background : ndarray of shape (n_views, rows, columns), uint8
         Proportion of background in cells of 8 x 8 px, times 255.
     mpp : ndarray of shape (n_views,), float32
-        Scale, µm per pixel; NaN for views without tissue.
-    image : ndarray of shape (n_views,), int
-        Row of the source image in the table of the training images.
+        Scale, µm per pixel; NaN for views without tissue and of two images.
+    image, other : ndarray of shape (n_views,), int
+        Rows of the source image, and of the image that is mixed with it, in the table of the
+        training images; equal without mixing. Both are in the same fold of cases.
+    proportion : ndarray of shape (n_views,), float32
+        Proportion of the source image.
     variants : ndarray of shape (n, 1 + n_variants, d), float32
         Features of each complete image and its variants, from `sample_variants`.
     """
@@ -71,6 +81,8 @@ class ViewPool:
     background: np.ndarray
     mpp: np.ndarray
     image: np.ndarray
+    other: np.ndarray
+    proportion: np.ndarray
     variants: np.ndarray
 
     @classmethod
@@ -141,8 +153,8 @@ class ViewSampler:
     ) -> None:
         self._pool, self._batch_size, self._seed = pool, batch_size, seed
         by_image: dict[int, list[int]] = {}
-        for view, image in enumerate(pool.image):
-            if is_train[image]:
+        for view, (image, other) in enumerate(zip(pool.image, pool.other, strict=True)):
+            if is_train[image] and is_train[other]:
                 by_image.setdefault(int(image), []).append(view)
         self._classes = []
         for _, rows in table.loc[sorted(by_image)].groupby("class"):
@@ -209,30 +221,37 @@ class _Maker:
         config, table = self.config, self.source.table
         rng = np.random.default_rng([config.seed, number])
         classes = [_cells(rows) for _, rows in table.groupby("class")]
-        magnifications = table["magnification"].to_numpy(int)
-        views, images = [], []
+        fold = case_folds(table, config).assignment
+        views, pixels, rows = [], [], []
         for position in range(min(_CHUNK, config.n_views - number * _CHUNK)):
-            cells = classes[position % len(classes)]
-            shares = np.array([share for _, share in cells])
-            cases = cells[rng.choice(len(cells), p=shares / shares.sum())][0]
-            case = cases[rng.integers(len(cases))]
-            image = case[rng.integers(len(case))]
-            views.append(
-                sample_view(self.source.frames[image], int(magnifications[image]), config, rng)
-            )
-            images.append(image)
-        rows, columns = (side // BACKGROUND_CELL_PX for side in config.view_size)
+            image = other = _sample_image(classes[position % len(classes)], rng)
+            view, proportion = self._view(image, rng), 1.0
+            if rng.random() < config.image_mixing:
+                # An image of another fold would belong to the test of one of the networks.
+                other = int(rng.choice(np.flatnonzero(fold == fold[image])))
+                view, proportion = mix_views(view, self._view(other, rng), rng)
+            views.append(view)
+            pixels.append(degrade(view.pixels, view.frame_width_px, config, rng))
+            rows.append((image, other, proportion))
+        image_rows, other_rows, proportions = np.array(rows).T
+        size = tuple(side // BACKGROUND_CELL_PX for side in config.view_size)
         background = [
-            cv2.resize(mask * np.float32(255), (columns, rows), interpolation=cv2.INTER_AREA)
+            cv2.resize(mask * np.float32(255), size[::-1], interpolation=cv2.INTER_AREA)
             for mask in (view.background for view in views)
         ]
         return {
-            "pixels": np.stack([view.pixels for view in views]),
-            "features": measure(np.stack([view.clean for view in views])),
+            "pixels": np.stack(pixels),
+            "features": measure(np.stack([view.pixels for view in views])),
             "background": np.rint(np.stack(background)).astype(np.uint8),
             "mpp": np.array([view.mpp for view in views], np.float32),
-            "image": np.array(images),
+            "image": image_rows.astype(int),
+            "other": other_rows.astype(int),
+            "proportion": proportions.astype(np.float32),
         }
+
+    def _view(self, image: int, rng: np.random.Generator) -> View:
+        magnification = int(self.source.table["magnification"].iloc[image])
+        return sample_view(self.source.frames[image], magnification, self.config, rng)
 
     def _variants(self, start: int, measure: Measure) -> dict[str, Any]:
         variants = []
@@ -240,6 +259,14 @@ class _Maker:
             rng = np.random.default_rng([self.config.seed, image, 1])
             variants.append(measure(sample_variants(self.source.frames[image], self.config, rng)))
         return {"variants": np.stack(variants)}
+
+
+def _sample_image(cells: list[tuple[list[list[int]], float]], rng: np.random.Generator) -> int:
+    """Sample a magnification, one of its cases, and an image of the case."""
+    shares = np.array([share for _, share in cells])
+    cases = cells[rng.choice(len(cells), p=shares / shares.sum())][0]
+    case = cases[rng.integers(len(cases))]
+    return case[rng.integers(len(case))]
 
 
 def _file(folder: Path, task: tuple[str, int]) -> Path:

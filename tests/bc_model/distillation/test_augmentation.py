@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from bc_model.distillation.augmentation import (
+    View,
     compress_jpeg,
     degrade,
     frame_mpp,
     jitter_colors,
+    mix_views,
     resample,
     sample_variants,
     sample_view,
@@ -53,14 +55,23 @@ def test_sample_view_scales_cover_the_range_and_prefer_complete_images(frame):
     assert near.mean() > 0.5
 
 
-def test_sample_view_measures_targets_before_degradation(frame):
-    degraded = dataclasses.replace(PLAIN, degradation=1.0)
-
-    changed = [not np.array_equal(v.pixels, v.clean) for v in views(frame, 100, degraded, 30)]
-    unchanged = [not np.array_equal(v.pixels, v.clean) for v in views(frame, 100, PLAIN, 30)]
-
-    assert np.mean(changed) > 0.9
-    assert not any(unchanged)
+def test_mix_views_mixes_pixels_and_background_in_the_same_proportion():
+    black, white = (
+        View(np.full((16, 32, 3), value, np.uint8), np.full((16, 32), value > 0), mpp, 336.0)
+        for value, mpp in ((0, 1.0), (255, 2.0))
+    )
+    rng = np.random.default_rng(0)
+    kinds = set()
+    for _ in range(30):
+        mixed, proportion = mix_views(black, white, rng)
+        assert mixed.pixels.mean() / 255 == pytest.approx(1 - proportion, abs=3e-3)
+        assert np.isnan(mixed.mpp)
+        is_cut = set(np.unique(mixed.pixels)) <= {0, 255}
+        kinds.add(is_cut)
+        # With mixup, background is where both are background; with CutMix, that of each side.
+        assert mixed.background.mean() == pytest.approx(1 - proportion if is_cut else 0.0)
+    assert kinds == {True, False}
+    assert mix_views(black, black._replace(background=white.background), rng)[0].mpp == 1.0
 
 
 def test_sample_view_background_is_that_of_the_unchanged_colors(frame):

@@ -13,14 +13,8 @@ from bc_model.distillation.build import (
     protocol_reports,
     teacher_correlation,
 )
-from bc_model.distillation.cross_validation import (
-    ALWAYS_TRAINED,
-    EXCLUDED,
-    Folds,
-    case_folds,
-    fit_pooled_temperature,
-    out_of_fold_predictions,
-)
+from bc_model.distillation.cross_validation import fit_pooled_temperature, out_of_fold_predictions
+from bc_model.distillation.folds import ALWAYS_TRAINED, EXCLUDED, Folds, case_folds
 from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation
 from bc_model.inference.model_card import FoldChoice
 from bc_model.utils.serialization import dumps

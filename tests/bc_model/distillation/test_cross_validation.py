@@ -4,16 +4,18 @@ import pytest
 
 from bc_model.distillation import cross_validation, student
 from bc_model.distillation.cross_validation import (
+    fit_pooled_temperature,
+    fold_logits,
+    out_of_fold_predictions,
+)
+from bc_model.distillation.folds import (
     ALWAYS_TRAINED,
     EXCLUDED,
     Folds,
     case_folds,
-    fit_pooled_temperature,
-    fold_logits,
     image_folds,
     is_test_image,
     official_folds,
-    out_of_fold_predictions,
 )
 from bc_model.distillation.last_layer import PooledActivations
 from bc_model.distillation.student import build_network

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bc_model.distillation.cross_validation import Networks, case_folds
+from bc_model.distillation.cross_validation import Networks
+from bc_model.distillation.folds import case_folds
 from bc_model.distillation.last_layer import HeadOptions, LastLayer, PooledActivations
 from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation
 from bc_model.distillation.teacher import FAMILIES

@@ -94,12 +94,17 @@ def test_view_targets_of_views_without_tissue_are_zero_and_unknown(source, pool)
     mpp[:2], background[:2] = np.nan, 255
     mpp[2:], background[2:] = 2.0, 0
     background[3, :2] = 255  # half of the view
-    pool = dataclasses.replace(pool, mpp=mpp, background=background)
+    pool = dataclasses.replace(
+        pool, mpp=mpp, background=background, image=np.zeros(96, int),
+        other=np.full(96, 31), proportion=np.full(96, 0.25, np.float32),
+    )  # fmt: skip
 
     targets = ViewTargets.fit(source, pool, everything(source), QUICK)
 
     assert (targets.logits[:2] == 0).all()
     np.testing.assert_array_equal(targets.labels[:2], np.full((2, 2), 0.5))
+    assert source.table["class"].iloc[[0, 31]].tolist() == ["benign", "malignant"]
+    np.testing.assert_array_equal(targets.labels[2:], np.tile([0.25, 0.75], (94, 1)))
     assert np.isnan(targets.features[:2, -1]).all()
     assert (targets.features[2:, -1] == 1.0).all()  # log2 of 2 um/px
     assert np.isfinite(targets.features[:, :-1]).all()
@@ -115,7 +120,7 @@ def test_view_targets_components_are_white_over_the_training_views(source, pool)
     is_train = source.case != source.case[0]
     targets = ViewTargets.fit(source, pool, is_train, QUICK)
 
-    components = targets.features[is_train[pool.image], N_FEATURES:-1]
+    components = targets.features[is_train[pool.image], N_FEATURES:-1]  # mixed within folds
     np.testing.assert_allclose(components.mean(axis=0), 0.0, atol=1e-2)
     np.testing.assert_allclose(np.cov(components, rowvar=False), np.eye(8), atol=1e-2)
 

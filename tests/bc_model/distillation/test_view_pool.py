@@ -5,6 +5,7 @@ import pytest
 
 from bc_model.distillation import view_pool
 from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.folds import case_folds
 from bc_model.distillation.view_pool import ViewPool, ViewSampler
 from tests.bc_model.distillation.conftest import QUICK, measure
 
@@ -16,6 +17,9 @@ def test_load_or_make_features_are_those_of_the_views_before_degradation(source,
     np.testing.assert_allclose(pool.features, measure(pool.pixels), atol=1e-5)
     np.testing.assert_allclose(pool.variants[:, 0], measure(source.pixels), atol=1e-4)
     assert pool.pixels.shape == (16, 32, 32, 3)
+    degraded = dataclasses.replace(config, degradation=1.0)
+    changed = ViewPool.load_or_make(source, degraded, tmp_path, make_measure=lambda: measure)
+    assert (changed.pixels != pool.pixels).any(axis=(1, 2, 3)).mean() > 0.5
     assert pool.background.shape == (16, 4, 4)
     assert pool.variants.shape == (32, 7, 744)
 
@@ -74,6 +78,17 @@ def test_sample_batch_uses_only_training_images(source, pool):
 
     assert set(np.flatnonzero(~is_train)) & set(pool.image)  # there are views to leave out
     assert is_train[pool.image[index]].all()
+    assert is_train[pool.other[index]].all()
+
+
+def test_views_mix_only_images_of_the_same_fold(source, pool):
+    fold = case_folds(source.table, QUICK).assignment
+    mixed = pool.other != pool.image
+
+    assert (fold[pool.image] == fold[pool.other]).all()
+    assert 0.1 < mixed.mean() < 0.5
+    assert (source.case[pool.image[mixed]] != source.case[pool.other[mixed]]).any()
+    assert (pool.proportion == 1.0).mean() > 0.5
 
 
 def test_sample_batch_depends_only_on_seed_and_step(source, pool):
