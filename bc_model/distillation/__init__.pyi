@@ -1,7 +1,6 @@
 from .build import (
     build_bundled_model,
     cross_validate_protocols,
-    measure_left_out_parity,
     nested_cross_validate,
     prepare_networks,
 )
@@ -10,6 +9,7 @@ from .cross_validation import Networks
 from .data import TrainingImages
 from .features import extract_features
 from .last_layer import LastLayer, PooledActivations
+from .left_out import measure_left_out
 from .nested_cv import SEARCH_SPACE
 from .student import ViewTargets, build_student
 from .teacher import LinearTeacher, Teacher, mean_logit
@@ -33,7 +33,7 @@ __all__ = [
     "cross_validate_protocols",
     "extract_features",
     "mean_logit",
-    "measure_left_out_parity",
+    "measure_left_out",
     "nested_cross_validate",
     "prepare_networks",
 ]

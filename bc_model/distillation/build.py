@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,10 +33,10 @@ from bc_model.distillation.folds import (
     case_folds,
     image_folds,
     is_test_image,
-    is_training_image,
     official_folds,
 )
 from bc_model.distillation.imagenet import write_networks
+from bc_model.distillation.left_out import measure_left_out
 from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation, require_folds
 from bc_model.distillation.view_pool import ViewPool
 from bc_model.errors import ConfigError
@@ -46,9 +45,7 @@ from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.bundle import BUNDLED_MODELS_DIR, Bundle, file_sha256
-from bc_model.inference.classifier import compute_prob_malignant
-from bc_model.inference.engine import Engine
-from bc_model.inference.export import rebuild_keras_model, write_half_precision_bundle
+from bc_model.inference.export import write_half_precision_bundle
 from bc_model.inference.input_checks import (
     measure_out_of_distribution_proportion,
     summarize_staining,
@@ -69,11 +66,8 @@ from bc_model.inference.model_card import (
     TrainingData,
     write_model_card,
 )
-from bc_model.inference.precision import Parity, compare_precision, supported_precisions
-from bc_model.inference.quantization import N_CALIBRATION_IMAGES, quantize
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
-from bc_model.model import reference_logits
 from bc_model.training.provenance import describe_input, describe_license, describe_scale
 from bc_model.utils.io import check_writable, write_text_atomic
 from bc_model.utils.processor import require_tensorflow
@@ -172,7 +166,11 @@ def build_bundled_model(
         model.count_params(), nested_result,
     )  # fmt: skip
     # int8 is not part of the bundle, which would be half as large again.
-    precisions = measure_left_out_parity(networks, results[0].folds, card, ("f32", "bf16"))
+    measured = measure_left_out(networks, results[0].folds, card, ("f32", "bf16"))
+    metrics = replace(
+        card.metrics, robustness=measured.robustness, explanations=measured.explanations
+    )
+    card = replace(card, metrics=metrics, precisions=measured.precisions)
     predictions = reports[0].predictions
     assert predictions is not None, "a new report has predictions"
 
@@ -188,7 +186,7 @@ def build_bundled_model(
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
             files[name] = file_sha256(draft.folder / name)
-        write_model_card(draft.folder, replace(draft.card, files=files, precisions=precisions))
+        write_model_card(draft.folder, replace(draft.card, files=files))
 
     return write_half_precision_bundle(
         model, bundle_dir, card, source.pixels[:4], complete=complete
@@ -283,50 +281,6 @@ def nested_cross_validate(
         metrics={name: report.metrics[name] for name in _CARD_METRICS},
     )
     return result, predictions
-
-
-def measure_left_out_parity(
-    networks: Networks, folds: Folds, card: ModelCard, precisions: Iterable[str]
-) -> dict[str, Parity]:
-    """Compare precisions on images of left-out cases, with the networks of the folds.
-
-    Parameters
-    ----------
-    networks : Networks
-    folds : Folds
-        Case-level folds.
-    card : ModelCard
-        Card of the model, whose temperature is used.
-    precisions : iterable of str
-        Precisions to compare, from `PRECISIONS`; those that this processor does not compute
-        natively are skipped.
-    """
-    source = networks.source
-    usable = [p for p in precisions if p in supported_precisions()]
-    found: dict[str, list[np.ndarray]] = {name: [] for name in ("reference", *usable)}
-    malignant = []
-    for fold in range(networks.config.n_folds):
-        model = networks.model_without(folds, fold)
-        is_test = is_test_image(source.table, folds, fold)
-        pixels = source.pixels[is_test]
-        malignant.append(source.malignant[is_test])
-        with tempfile.TemporaryDirectory() as folder:
-            bundle = write_half_precision_bundle(model, Path(folder) / "m", card, pixels[:4])
-            if "int8" in usable:
-                is_train = is_training_image(folds, fold) & ~source.is_extra
-                step = max(1, int(is_train.sum()) // N_CALIBRATION_IMAGES)
-                bundle = quantize(bundle, source.pixels[is_train][::step][:N_CALIBRATION_IMAGES])
-            logits = {"reference": reference_logits(rebuild_keras_model(bundle), pixels)}
-            for name in usable:
-                logits[name] = Engine(bundle, name, require_parity=False).predict(pixels)
-        for name, values in logits.items():
-            found[name].append(compute_prob_malignant(values, card.temperature.value))
-    probs = {name: np.concatenate(values) for name, values in found.items()}
-    is_malignant = np.concatenate(malignant)
-    return {
-        name: compare_precision(name, probs["reference"], probs[name], is_malignant)
-        for name in usable
-    }
 
 
 def protocol_reports(table: pd.DataFrame, results: list[ProtocolLogits]) -> list[EvaluationReport]:
