@@ -24,10 +24,17 @@ from bc_model.utils import (
     "--resolution", type=click.Choice(list(inference.RESOLUTIONS)), default="standard",
     show_default=True, help="Cells of the heatmaps; fine and finest are for ResNet50.",
 )  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["auto", *inference.PRECISIONS]), default="auto",
+    show_default=True,
+    help="Precision of the convolutions. auto: f32 for one image, and for several the fastest "
+    "precision that passed its parity check.",
+)  # fmt: skip
 @json_option
 def explain(
-    images: tuple[Path, ...], model: Path, out: Path, resolution: str, as_json: bool
-) -> int:
+    images: tuple[Path, ...], model: Path, out: Path, resolution: str, precision: str,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
     A directory adds every image in it, except heatmaps of earlier calls. If one of several images
@@ -37,7 +44,9 @@ def explain(
     """
     check_writable(out)
     files = inference.collect_images(images)
-    classifier = inference.load_classifier(model)
+    if precision == "auto":
+        precision = "fastest" if len(files) > 1 else "f32"
+    classifier = inference.load_classifier(model, precision=precision)
     inference.require_resolution(classifier.bundle, resolution)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []

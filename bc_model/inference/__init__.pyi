@@ -34,7 +34,7 @@ from .model_card import (
     TrainingData,
     describe_synthetic_training,
 )
-from .precision import supported_precisions
+from .precision import PRECISIONS, fastest_precision, supported_precisions
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
 from .seen_images import find_seen_images
 
@@ -43,6 +43,7 @@ __all__ = [
     "FORMATS",
     "KERAS_FILE",
     "N_CALIBRATION_IMAGES",
+    "PRECISIONS",
     "RESOLUTIONS",
     "Architecture",
     "BatchingEngine",
@@ -72,6 +73,7 @@ __all__ = [
     "expected_out_of_distribution_proportion",
     "explain_file",
     "export_model",
+    "fastest_precision",
     "file_sha256",
     "find_seen_images",
     "has_bundled_model",

@@ -24,6 +24,7 @@ from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.input_checks import check_size, check_staining
+from bc_model.inference.precision import fastest_precision
 from bc_model.inference.seen_images import check_seen
 from bc_model.utils.io import shorten_name, write_files_atomic
 
@@ -157,28 +158,34 @@ class Classifier:
         )
 
 
-def load_classifier(source: str | Path) -> Classifier:
+def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier:
     """Return a classifier for a model on disk.
 
     Parameters
     ----------
     source : str or Path
         'bundled' for the bundled model, a run directory, or a model directory.
+    precision : {'f32', 'bf16', 'int8', 'fastest'}
+        Precision of the convolutions. 'fastest' is the result of `fastest_precision`; its
+        probabilities differ from those of float32 within the limits of the parity check.
 
     Raises
     ------
     ModelError
         The path does not exist or is not a model.
     BundleError
-        A file of the model is missing, changed or damaged.
+        A file of the model is missing, changed or damaged, or the precision did not pass its
+        parity check.
 
     Examples
     --------
     >>> load_classifier("bundled").bundle.image_size
-    (160, 240)
+    (224, 336)
     """
-    path = bundled_model_dir("bundled") if source == "bundled" else Path(source)
-    return Classifier(BatchingEngine(Engine(open_bundle(path))))
+    bundle = open_bundle(bundled_model_dir("bundled") if source == "bundled" else Path(source))
+    if precision == "fastest":
+        precision = fastest_precision(bundle.card.precisions)
+    return Classifier(BatchingEngine(Engine(bundle, precision)))
 
 
 def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -297,6 +304,7 @@ def explain_file(
         "predicted_class": prediction.predicted_class,
         "logits": logits if prediction.is_classified else None,
         "temperature": classifier.bundle.temperature,
+        "precision": classifier.engine.engine.precision,
         "heatmaps": entries,
         "checks": [check_to_json(check) for check in prediction.checks],
         "use": "Research use only, not a diagnosis.",

@@ -6,6 +6,7 @@ them and the parity check against the Keras model passed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +77,29 @@ def is_within_limits(
     # The ROC AUC has steps of one pair. A step at the limit can round to slightly above it.
     is_auc_within = auc_difference is not None and auc_difference <= auc_limit + 1e-9
     return prob_difference_p99 <= prob_limit and is_auc_within
+
+
+def fastest_precision(parities: Mapping[str, Parity]) -> str:
+    """Return the fastest precision that passed its parity check, on this processor.
+
+    Parameters
+    ----------
+    parities : mapping of str to Parity
+        Results of the parity checks by precision, as in the model card.
+
+    Returns
+    -------
+    {'int8', 'bf16', 'f32'}
+        'f32' if no other precision is permitted or supported.
+    """
+    supported = supported_precisions()
+    for precision in reversed(PRECISIONS):
+        parity = parities.get(precision)
+        if parity is None or precision not in supported or not parity.passes_parity:
+            continue
+        if is_within_limits(precision, parity.prob_difference_p99, parity.auc_difference):
+            return precision
+    return "f32"
 
 
 def supported_precisions() -> set[str]:

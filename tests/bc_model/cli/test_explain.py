@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bc_model import inference
 from bc_model.inference.bundle import has_bundled_model
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
@@ -269,3 +270,24 @@ def test_names_outside_the_code_page_are_written_with_escapes(
     if rest:
         images = [Path(row["image"]).name for row in json.loads(printed)]
         assert images == ["a\u7406.png", "b\u7406.png", "c\u7406.png", "broken \u75c5.png"]
+
+
+def test_explain_several_images_uses_the_fastest_precision_that_passed(
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path, monkeypatch
+) -> None:
+    chosen: list[str] = []
+    load = inference.load_classifier
+
+    def spy(source: Path, *, precision: str) -> inference.Classifier:
+        chosen.append(precision)
+        return load(source, precision=precision)
+
+    monkeypatch.setattr(inference, "load_classifier", spy)
+    images = sorted(synthetic_dataset.rglob("*.png"))[:2]
+    for arguments in ((images[0],), (*images,), (*images, "--precision", "f32")):
+        code, out, _ = command(
+            "explain", *arguments, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
+        )
+        assert code == 0
+        assert {result["precision"] for result in json.loads(out)} <= {"f32", "bf16", "int8"}
+    assert chosen == ["f32", "fastest", "f32"]

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 
+from bc_model.inference import precision as precision_module
 from bc_model.inference.precision import (
     LIMITS,
     PRECISIONS,
     Parity,
     compare_precision,
+    fastest_precision,
     supported_precisions,
 )
 
 BOTH = np.array([False, True])
+PASSED = Parity(0.001, 0.0, 9, passes_parity=True)
+FAILED = Parity(0.001, 0.0, 9, passes_parity=False)
 
 
 def test_compare_precision_returns_the_99th_percentile_of_the_probability() -> None:
@@ -113,3 +117,26 @@ def test_supported_precisions_contain_int8_only_with_its_instructions(
     # OpenVINO lists INT8 for every processor; this counts only if the flags are unknown.
     monkeypatch.setattr("pathlib.Path.read_text", lambda self, **_: flags)
     assert ("int8" in supported_precisions()) == has_int8
+
+
+@pytest.mark.parametrize(
+    ("parities", "supported", "expected"),
+    [
+        ({}, {"f32", "bf16", "int8"}, "f32"),
+        ({"bf16": PASSED}, {"f32", "bf16"}, "bf16"),
+        ({"bf16": PASSED, "int8": PASSED}, {"f32", "bf16", "int8"}, "int8"),
+        ({"bf16": PASSED, "int8": FAILED}, {"f32", "bf16", "int8"}, "bf16"),
+        ({"bf16": PASSED}, {"f32"}, "f32"),
+        # The card says that it passed, but its difference is above the limit.
+        ({"bf16": Parity(0.02, 0.0, 9, passes_parity=True)}, {"f32", "bf16"}, "f32"),
+    ],
+)
+def test_fastest_precision_passed_and_is_supported(
+    parities: dict[str, Parity],
+    supported: set[str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision_module, "supported_precisions", lambda: supported)
+
+    assert fastest_precision(parities) == expected
