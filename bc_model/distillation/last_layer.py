@@ -6,7 +6,7 @@ The training steps fit the network to crops of changed colors, but predictions n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,23 +44,32 @@ class PooledActivations:
         Means over the background cells of each image; zero without such cells.
     evidence : ndarray of shape (channels, n_teachers), float32
         Kernel that the training steps fitted to the logits of the teachers of the views.
+    scale : ndarray of shape (channels + 1,), float32
+        Kernel and bias that they fitted to the scale of the views, log2 µm per pixel.
     """
 
     pooled: np.ndarray
     tissue: np.ndarray
     background: np.ndarray
     evidence: np.ndarray
+    scale: np.ndarray
 
     def select(self, mask: np.ndarray) -> PooledActivations:
         """Return the activations of the images of a mask, shape (n,), bool."""
-        return PooledActivations(
-            self.pooled[mask], self.tissue[mask], self.background[mask], self.evidence
-        )
+        return replace(
+            self, pooled=self.pooled[mask], tissue=self.tissue[mask],
+            background=self.background[mask],
+        )  # fmt: skip
+
+    def predict_mpp(self) -> np.ndarray:
+        """Return the estimated scale of the unchanged images, µm per pixel, shape (n,)."""
+        log2_mpp: np.ndarray = self.pooled[:, 0] @ self.scale[:-1] + self.scale[-1]
+        return np.exp2(log2_mpp)
 
     @classmethod
     def measure(
         cls, forward: Forward, source: TrainingImages, config: DistillationConfig,
-        evidence: np.ndarray,
+        kernels: dict[str, np.ndarray],
     ) -> PooledActivations:  # fmt: skip
         """Measure the activations of all images; the changed copies follow from the seed."""
         pooled, tissue, background = [], [], []
@@ -80,7 +89,7 @@ class PooledActivations:
         result = np.empty((n, n_copies, pooled[0][2].shape[1]), np.float32)
         for start, number, values in pooled:
             result[start : start + len(values), number] = values
-        return cls(result, np.concatenate(tissue), np.concatenate(background), evidence)
+        return cls(result, np.concatenate(tissue), np.concatenate(background), **kernels)
 
 
 def _copies(frame: np.ndarray, config: DistillationConfig, number: int) -> np.ndarray:

@@ -62,7 +62,7 @@ logger = logging.getLogger("bc_model.distillation")
 def train_student(
     source: TrainingImages, pool: ViewPool, is_train: np.ndarray, config: DistillationConfig, *,
     seed: int, checkpoint_file: Path | None = None,
-) -> tuple[keras.Model, np.ndarray]:  # fmt: skip
+) -> tuple[keras.Model, dict[str, np.ndarray]]:  # fmt: skip
     """Train a network from random weights, without a validation subset.
 
     Parameters
@@ -83,8 +83,10 @@ def train_student(
     model : keras.Model
         Network of `build_network` with the image size of the configuration. Its last layer is not
         trained; see `bc_model.distillation.last_layer`.
-    evidence : ndarray of shape (channels, n_teachers), float32
-        Kernel that the training steps fitted to the logits of the teachers of the views.
+    kernels : dict of str to ndarray, float32
+        Kernels that the training steps fitted to views: 'evidence' to the logits of the teachers,
+        shape (channels, n_teachers), and 'scale' to the scale in log2 µm per pixel, shape
+        (channels + 1,), the bias last.
     """
     keras.utils.set_random_seed(seed)
     sampler = ViewSampler(pool, source.table, is_train, config.batch_size, seed)
@@ -106,9 +108,11 @@ def train_student(
     exported = build_network(config, config.image_size)
     exported.set_weights(network.get_weights())
     (evidence,) = model.get_layer("evidence").get_weights()
+    kernel, bias = model.get_layer("features").get_weights()
+    kernels = {"evidence": evidence[0, 0], "scale": np.append(kernel[:, -1], bias[-1])}
     if checkpoint:
         checkpoint.remove()
-    return exported, evidence[0, 0]
+    return exported, kernels
 
 
 def is_main(source: TrainingImages) -> np.ndarray:

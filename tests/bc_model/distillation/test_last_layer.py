@@ -14,6 +14,7 @@ from bc_model.distillation.last_layer import (
 from tests.bc_model.distillation.conftest import QUICK
 
 EVIDENCE = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+KERNELS = {"evidence": EVIDENCE, "scale": np.array([0.5, 0.0, 0.0, 1.0], np.float32)}
 
 
 def blocks(pixels: np.ndarray) -> np.ndarray:
@@ -27,7 +28,11 @@ def activations_of(pooled: np.ndarray) -> PooledActivations:
     copies = np.repeat(pooled[:, None], 1 + N_CHANGED, axis=1)
     n, channels = pooled.shape
     return PooledActivations(
-        copies, np.ones((n, 1 + N_CHANGED)), np.zeros((n, channels)), np.zeros((channels, 1))
+        copies,
+        np.ones((n, 1 + N_CHANGED)),
+        np.zeros((n, channels)),
+        np.zeros((channels, 1)),
+        np.zeros(channels + 1),
     )
 
 
@@ -37,14 +42,14 @@ def test_measure_pools_images_copies_and_background(source):
     frames[0][:, frames[0].shape[1] // 2 :] = (150, 60, 120)
     changed = dataclasses.replace(source, frames=tuple(frames))
 
-    found = PooledActivations.measure(blocks, changed, QUICK, np.zeros((3, 4)))
+    found = PooledActivations.measure(blocks, changed, QUICK, KERNELS)
 
     assert found.pooled.shape == (32, 1 + N_CHANGED, 3)
     np.testing.assert_allclose(found.background[0], 250 / 255, atol=0.01)
     assert found.tissue[0, 0] == pytest.approx(0.5, abs=0.02)
     expected = np.array([(250 + x) / 2 for x in (150, 60, 120)]) / 255
     np.testing.assert_allclose(found.pooled[0, 0], expected, atol=0.01)
-    again = PooledActivations.measure(blocks, changed, QUICK, np.zeros((3, 4)))
+    again = PooledActivations.measure(blocks, changed, QUICK, KERNELS)
     np.testing.assert_array_equal(found.pooled, again.pooled)
     assert np.abs(found.pooled[:, 1:] - found.pooled[:, :1]).max() > 0.01
 
@@ -59,7 +64,7 @@ def test_fit_kernels_match_weighted_ridge_regression():
     logits = rng.normal(size=(n, 2))
 
     evidence = rng.normal(size=(channels, 2))
-    activations = PooledActivations(pooled, tissue, background, evidence)
+    activations = PooledActivations(pooled, tissue, background, evidence, np.zeros(channels + 1))
     (kernel,) = fit_kernels(activations, logits, case, (3.0,))
 
     # The minimum of the stated sum of squares: its gradient is zero.
@@ -118,7 +123,7 @@ def test_fit_kernels_background_gets_no_evidence():
 
 
 def test_last_layer_fit_uses_only_labels_of_training_images(source, pool):
-    activations = PooledActivations.measure(blocks, source, QUICK, EVIDENCE)
+    activations = PooledActivations.measure(blocks, source, QUICK, KERNELS)
     is_train = source.case != source.case[0]
     table = source.table.copy()
     flip = {"benign": "malignant", "malignant": "benign"}
@@ -135,7 +140,7 @@ def test_last_layer_fit_uses_only_labels_of_training_images(source, pool):
 
 
 def test_last_layer_combine_is_linear_in_the_teachers(source, pool):
-    activations = PooledActivations.measure(blocks, source, QUICK, EVIDENCE)
+    activations = PooledActivations.measure(blocks, source, QUICK, KERNELS)
     use = np.ones(len(source.table), bool)
     options = dataclasses.replace(HeadOptions.of(QUICK), teacher_weights=(1.0, 0.0, 0.0, 3.0))
 
@@ -155,3 +160,11 @@ def test_last_layer_combine_is_linear_in_the_teachers(source, pool):
     np.testing.assert_allclose(
         direct.predict_logit(activations), activations.pooled[:, 0] @ direct.kernel
     )
+
+
+def test_predict_mpp_is_linear_in_log2(source):
+    activations = PooledActivations.measure(blocks, source, QUICK, KERNELS)
+
+    mpp = activations.predict_mpp()
+
+    np.testing.assert_allclose(mpp, 2.0 ** (0.5 * activations.pooled[:, 0, 0] + 1.0), rtol=1e-5)
