@@ -93,6 +93,11 @@ def _blocks(card: ModelCard) -> Iterator[doc.Block]:
         yield from _protocol_blocks(card.metrics.protocols)
     if card.metrics.nested:
         yield from _nested_blocks(card.metrics.nested)
+    if card.metrics.teacher_correlation is not None:
+        yield doc.Text(
+            "Correlation of the logits with those of the teacher, on images of left-out cases: "
+            f"{card.metrics.teacher_correlation:.3f}."
+        )
     if card.metrics.robustness:
         yield from _robustness_blocks(card.metrics.robustness)
     if card.metrics.explanations:

@@ -91,7 +91,8 @@ def test_card_document_contains_nested_cross_validation() -> None:
         n_cases=24,
         metrics={"balanced_accuracy": roc_auc, "roc_auc": roc_auc},
     )
-    text = texts_of(card_document(model_card(metrics=CardMetrics(nested=nested))))
+    metrics = CardMetrics(nested=nested, teacher_correlation=0.9712)
+    text = texts_of(card_document(model_card(metrics=metrics)))
 
     assert "Nested cross-validation" in text
     assert "selected the weights of the teachers (equal (1, 1); first (1, 0))" in text
@@ -99,6 +100,7 @@ def test_card_document_contains_nested_cross_validation() -> None:
     assert "Evaluated with large networks, each trained without one fold." in text
     assert "ROC AUC 0.900 (0.800-0.950). 120 images of 24 cases." in text
     assert "3 first 0.1 30 1.25" in text
+    assert "on images of left-out cases: 0.971." in text
     assert "Nested" not in texts_of(card_document(model_card()))
 
 
