@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-FIRST_CELL_PX = {"resnet50": 0.0}
-"""Center of the first cell, px. Otherwise the cells divide the image evenly."""
-STRIDE_PX = {"resnet50": 32.0}
+from bc_model.model import get_backbone
 
 
 def mean_of_cells(
@@ -48,9 +46,10 @@ def mean_of_cells(
 
 def _edges(n: int, n_cells: int, backbone: str, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the first pixel of each cell, and the pixel after its last one."""
-    stride = STRIDE_PX.get(backbone, n * scale / n_cells)
-    first = FIRST_CELL_PX.get(backbone, stride / 2)
-    centers = first + stride * np.arange(n_cells)
-    start = np.clip(np.rint((centers - stride / 2) / scale), 0, n - 1).astype(int)
-    end = np.clip(np.rint((centers + stride / 2) / scale), start + 1, n).astype(int)
+    network = get_backbone(backbone)
+    stride = network.stride_px
+    # Pixel 0 extends from 0 to 1 here, and its center is at 0.5.
+    centers = network.first_cell_px(round(n * scale)) + 0.5 + stride * np.arange(n_cells)
+    start = np.clip(np.floor((centers - stride / 2) / scale), 0, n - 1).astype(int)
+    end = np.clip(np.floor((centers + stride / 2) / scale), start + 1, n).astype(int)
     return start, end

@@ -22,10 +22,10 @@ def test_mean_of_cells_of_coarse_maps_are_those_of_the_fine_ones():
     )  # fmt: skip
 
 
-def test_mean_of_cells_of_other_backbones_divide_the_image():
-    values = np.random.default_rng(0).random((1, 32, 48)).astype(np.float32)
+def test_mean_of_cells_of_vgg16_divide_the_image():
+    values = np.random.default_rng(0).random((1, 64, 96)).astype(np.float32)
 
-    found = mean_of_cells(values, (4, 6), "tiny")
+    found = mean_of_cells(values, (2, 3), "vgg16")
 
-    expected = values.reshape(1, 4, 8, 6, 8).mean(axis=(2, 4))
+    expected = values.reshape(1, 2, 32, 3, 32).mean(axis=(2, 4))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
