@@ -84,7 +84,7 @@ class DistillationConfig:
     image_size: tuple[int, int] = (224, 336)
     view_size: tuple[int, int] = (96, 128)
     n_views: int = 48_000
-    steps: int = 1600
+    steps: int = 1200
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup_steps: int = 100

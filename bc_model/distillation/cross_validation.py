@@ -119,7 +119,7 @@ class Networks:
         from bc_model.distillation.student import last_activations, train_student
 
         logger.info("Training %s on %d images", file.stem, is_train.sum())
-        model, kernels = train_student(
+        model, scale = train_student(
             self.source, self.pool, is_train, self.config, seed=seed,
             checkpoint_file=file.with_suffix(".checkpoint.npz"),
         )  # fmt: skip
@@ -128,7 +128,7 @@ class Networks:
         model.save_weights(temporary)
         temporary.replace(_weights_file(file))
         activations = PooledActivations.measure(
-            last_activations(model), self.source, self.config, kernels
+            last_activations(model), self.source, self.config, scale
         )
         stream = BytesIO()
         np.savez(stream, allow_pickle=False, **vars(activations))

@@ -42,16 +42,13 @@ class PooledActivations:
         Proportion of tissue.
     background : ndarray of shape (n, channels), float32
         Means over the background cells of each image; zero without such cells.
-    evidence : ndarray of shape (channels, n_teachers), float32
-        Kernel that the training steps fitted to the logits of the teachers of the views.
     scale : ndarray of shape (channels + 1,), float32
-        Kernel and bias that they fitted to the scale of the views, log2 µm per pixel.
+        Kernel and bias that the training steps fitted to the scale of the views, log2 µm per pixel.
     """
 
     pooled: np.ndarray
     tissue: np.ndarray
     background: np.ndarray
-    evidence: np.ndarray
     scale: np.ndarray
 
     def select(self, mask: np.ndarray) -> PooledActivations:
@@ -69,7 +66,7 @@ class PooledActivations:
     @classmethod
     def measure(
         cls, forward: Forward, source: TrainingImages, config: DistillationConfig,
-        kernels: dict[str, np.ndarray],
+        scale: np.ndarray,
     ) -> PooledActivations:  # fmt: skip
         """Measure the activations of all images; the changed copies follow from the seed."""
         pooled, tissue, background = [], [], []
@@ -89,7 +86,7 @@ class PooledActivations:
         result = np.empty((n, n_copies, pooled[0][2].shape[1]), np.float32)
         for start, number, values in pooled:
             result[start : start + len(values), number] = values
-        return cls(result, np.concatenate(tissue), np.concatenate(background), **kernels)
+        return cls(result, np.concatenate(tissue), np.concatenate(background), scale)
 
 
 def _copies(frame: np.ndarray, config: DistillationConfig, number: int) -> np.ndarray:
@@ -212,9 +209,6 @@ def fit_kernels(
 ) -> np.ndarray:  # fmt: skip
     """Fit the logits of several teachers by ridge regression without a bias.
 
-    The penalty applies to the difference from the kernel of the training steps, which fitted many
-    views, but crops of changed colors.
-
     Parameters
     ----------
     activations : PooledActivations
@@ -239,15 +233,13 @@ def fit_kernels(
     rows = np.concatenate([pooled.reshape(-1, channels), activations.background])
     target = logits[:, None, :] * activations.tissue[..., None]
     target = np.concatenate([target.reshape(n * n_copies, -1), np.zeros((n, logits.shape[1]))])
-    evidence = activations.evidence.astype(np.float64)
-    residual = target - rows @ evidence
     weights = np.concatenate([np.outer(weight, of_copy).ravel(), _BACKGROUND_WEIGHT * weight])
     scale = np.sqrt(weight @ pooled[:, 0] ** 2 / n) + 1e-6
     scaled = rows / scale
     weighted = scaled * weights[:, None]
-    gram, moment = weighted.T @ scaled, weighted.T @ residual
+    gram, moment = weighted.T @ scaled, weighted.T @ target
     kernels = [
-        evidence + np.linalg.solve(gram + penalty * np.eye(channels), moment) / scale[:, None]
+        np.linalg.solve(gram + penalty * np.eye(channels), moment) / scale[:, None]
         for penalty in last_penalties
     ]
     return np.stack(kernels)

@@ -62,7 +62,7 @@ logger = logging.getLogger("bc_model.distillation")
 def train_student(
     source: TrainingImages, pool: ViewPool, is_train: np.ndarray, config: DistillationConfig, *,
     seed: int, checkpoint_file: Path | None = None,
-) -> tuple[keras.Model, dict[str, np.ndarray]]:  # fmt: skip
+) -> tuple[keras.Model, np.ndarray]:  # fmt: skip
     """Train a network from random weights, without a validation subset.
 
     Parameters
@@ -83,10 +83,8 @@ def train_student(
     model : keras.Model
         Network of `build_network` with the image size of the configuration. Its last layer is not
         trained; see `bc_model.distillation.last_layer`.
-    kernels : dict of str to ndarray, float32
-        Kernels that the training steps fitted to views: 'evidence' to the logits of the teachers,
-        shape (channels, n_teachers), and 'scale' to the scale in log2 µm per pixel, shape
-        (channels + 1,), the bias last.
+    scale : ndarray of shape (channels + 1,), float32
+        Kernel and bias that the training steps fitted to the scale of the views, log2 µm per pixel.
     """
     keras.utils.set_random_seed(seed)
     sampler = ViewSampler(pool, source.table, is_train, config.batch_size, seed)
@@ -107,12 +105,10 @@ def train_student(
     recalibrate_batch_norm(network, source.pixels[is_train & is_main(source)], seed)
     exported = build_network(config, config.image_size)
     exported.set_weights(network.get_weights())
-    (evidence,) = model.get_layer("evidence").get_weights()
     kernel, bias = model.get_layer("features").get_weights()
-    kernels = {"evidence": evidence[0, 0], "scale": np.append(kernel[:, -1], bias[-1])}
     if checkpoint:
         checkpoint.remove()
-    return exported, kernels
+    return exported, np.append(kernel[:, -1], bias[-1])
 
 
 def is_main(source: TrainingImages) -> np.ndarray:

@@ -75,8 +75,7 @@ def test_activations_without_a_fold_train_without_it_and_excluded_images(network
 
     def spy(source, pool, is_train, config, **kwargs):
         seen.append(is_train)
-        kernels = {"evidence": np.zeros((32, 4)), "scale": np.zeros(33)}
-        return build_network(QUICK, QUICK.image_size), kernels
+        return build_network(QUICK, QUICK.image_size), np.zeros(33)
 
     monkeypatch.setattr("bc_model.distillation.student.train_student", spy)
     networks.activations_without(Folds("folds-clean", assignment), 0)
@@ -113,11 +112,7 @@ def test_fold_logits_do_not_depend_on_the_labels_of_the_fold(networks, monkeypat
     rng = np.random.default_rng(0)
     n = len(table)
     fixed = PooledActivations(
-        rng.normal(size=(n, 4, 6)),
-        np.ones((n, 4)),
-        np.zeros((n, 6)),
-        np.zeros((6, 4)),
-        np.zeros(7),
+        rng.normal(size=(n, 4, 6)), np.ones((n, 4)), np.zeros((n, 6)), np.zeros(7)
     )
     monkeypatch.setattr(networks, "activations_without", lambda *args: fixed)
     logits, _ = fold_logits(networks, folds, 0)

@@ -47,8 +47,8 @@ def test_train_student_learns_the_teacher_on_other_cases(source, pool, tmp_path)
 
     def agreement(steps: int) -> float:
         changed = dataclasses.replace(config, steps=steps, learning_rate=3e-3, ema_decay=0.9)
-        model, kernels = train_student(both, pool, is_train, changed, seed=0)
-        activations = PooledActivations.measure(last_activations(model), both, changed, kernels)
+        model, scale = train_student(both, pool, is_train, changed, seed=0)
+        activations = PooledActivations.measure(last_activations(model), both, changed, scale)
         last = LastLayer.fit(both, pool.variants, activations, is_train, HeadOptions.of(changed))
         logit = last.predict_logit(activations)
         return float(np.corrcoef(logit[~is_train], last.teacher_logit[~is_train])[0, 1])
