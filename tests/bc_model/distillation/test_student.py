@@ -42,7 +42,10 @@ def test_train_student_learns_the_teacher_on_other_cases(source, pool, tmp_path)
         np.concatenate([source.pixels, others.pixels]),
     )
     is_train = np.arange(len(both.table)) < len(source.table)
-    config = dataclasses.replace(QUICK, n_variants=3)
+    config = dataclasses.replace(
+        QUICK, n_variants=3, n_views=256, stain_jitter=0.1, channel_mixing=0.0, image_mixing=0.0,
+        degradation=0.0,
+    )  # fmt: skip
     pool = ViewPool.load_or_make(both, config, tmp_path, make_measure=lambda: measure)
 
     def agreement(steps: int) -> float:
@@ -53,9 +56,12 @@ def test_train_student_learns_the_teacher_on_other_cases(source, pool, tmp_path)
         logit = last.predict_logit(activations)
         return float(np.corrcoef(logit[~is_train], last.teacher_logit[~is_train])[0, 1])
 
-    assert agreement(60) > 0.8
+    trained = agreement(60)
     with eager_training():
-        assert agreement(1) < 0.8
+        untrained = agreement(1)
+    assert trained > 0.83
+    # The last layer in closed form already agrees well on random features.
+    assert trained > untrained + 0.02
 
 
 def test_build_student_training_reduces_the_errors_of_all_targets(source, pool):
