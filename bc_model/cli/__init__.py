@@ -14,7 +14,7 @@ import click
 from bc_model import __version__
 from bc_model.cli.data import data_commands
 from bc_model.cli.distill import build_bundled
-from bc_model.cli.evaluate import compare, evaluate, report
+from bc_model.cli.evaluate import compare, evaluate, evaluate_robustness, report
 from bc_model.cli.experiments import experiment_commands
 from bc_model.cli.explain import explain
 from bc_model.cli.models import model_commands
@@ -33,8 +33,8 @@ def commands() -> None:
 
 
 for command in (
-    data_commands, train, run_commands, explain, evaluate, compare, experiment_commands,
-    model_commands, report, build_bundled,
+    data_commands, train, run_commands, explain, evaluate, evaluate_robustness, compare,
+    experiment_commands, model_commands, report, build_bundled,
 ):  # fmt: skip
     commands.add_command(command)
 commands.add_command(data_commands.commands["summary"], "audit")

@@ -14,6 +14,7 @@ from bc_model.cli.options import (
     PATH,
     count_failed,
     find_split_file,
+    format_table,
     json_option,
     load_dataset,
     print_checks,
@@ -122,6 +123,36 @@ def _print_report(report: evaluation.EvaluationReport) -> None:
 
 def _label(name: str) -> str:
     return name.replace("_", " ")
+
+
+@click.command("evaluate-robustness")
+@click.argument("model", type=MODEL)
+@click.argument("data_dir", type=PATH, metavar="DATA")
+@json_option
+def evaluate_robustness(model: Path, data_dir: Path, as_json: bool) -> None:
+    """Measure how blur, compression, crops, staining and scale affect the predictions of MODEL.
+
+    MODEL is a run, a directory or 'bundled'. All images of DATA are used.
+    """
+    bundle = inference.open_bundle(model)
+    dataset = load_dataset(data_dir)
+    table = evaluation.evaluate_robustness(
+        inference.Engine(bundle), dataset, progress=progress("predicting")
+    )
+    if as_json:
+        print_json(to_json(table))
+        return
+    click.echo(f"unchanged images: ROC AUC {table.unchanged_roc_auc}")
+    header = ["change", "class changes", "to malignant", "to benign", "ROC AUC"]
+    rows = [
+        [
+            row.label, row.flips.brief(), str(row.n_to_malignant), str(row.n_to_benign),
+            row.roc_auc.brief(),
+        ]
+        for row in table.rows
+    ]  # fmt: skip
+    for line in format_table([header, *rows]):
+        click.echo(f"  {line}")
 
 
 @click.command()

@@ -62,6 +62,49 @@ def generate_image(
     return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
 
 
+def generate_lesion(
+    *, seed: int, case_seed: int = 0, size: tuple[int, int] = (460, 700)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a benign image with a malignant region, and the mask of the region.
+
+    The region is an ellipse with soft edges, entirely in the image. Its area is 6 to 20 % of that
+    of the image. Both tissues have the staining of the same slide.
+
+    Parameters
+    ----------
+    seed, case_seed, size
+        As for `generate_image`.
+
+    Returns
+    -------
+    image : ndarray of shape (*size, 3), uint8
+    mask : ndarray of shape size, bool
+        True in the malignant region.
+
+    Examples
+    --------
+    >>> image, mask = generate_lesion(seed=0, size=(92, 140))
+    >>> image.shape, mask.shape, bool(0.05 < mask.mean() < 0.21)
+    ((92, 140, 3), (92, 140), True)
+    """
+    height, width = size
+    benign, malignant = (
+        generate_image(malignant=label, seed=seed, case_seed=case_seed, size=size)
+        for label in (False, True)
+    )
+    rng = np.random.default_rng([seed, case_seed, 11])
+    area, aspect = rng.uniform(0.06, 0.2), rng.uniform(0.8, 1.25)
+    semi_x = np.sqrt(area * height * width / np.pi * aspect)
+    semi_y = semi_x / aspect
+    x_px = rng.uniform(semi_x, width - semi_x)
+    y_px = rng.uniform(semi_y, height - semi_y)
+    rows, columns = np.mgrid[:height, :width]
+    mask = ((columns - x_px) / semi_x) ** 2 + ((rows - y_px) / semi_y) ** 2 <= 1.0
+    alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(0.5, 4 * height / 460))[..., None]
+    mixed = benign * (1 - alpha) + malignant * alpha
+    return np.rint(mixed).astype(np.uint8), mask
+
+
 def generate_dataset(
     folder: Path,
     *,

@@ -24,13 +24,23 @@ from .error_analysis import (
 )
 from .estimates import metric_functional
 from .evaluate import evaluate_predictions, evaluate_split
+from .explanation_checks import (
+    background_mask,
+    check_explanations,
+    compare_randomized,
+    make_mosaics,
+    measure_pointing,
+    random_weights,
+)
 from .external import evaluate_external
 from .features import FeatureTable
 from .intervals import predictive_values
 from .metrics import Floats, all_metrics, majority_baseline
+from .perturbations import PERTURBATIONS, Perturbation
 from .predictions import predictions_to_csv, read_predictions
 from .published_results import PUBLISHED_RESULTS, PublishedRange
 from .report import EvaluationReport, read_report, report_files, report_json
+from .robustness import evaluate_robustness, predict_perturbed, robustness_table
 from .subgroups import Confusion, Subgroup, case_table
 from .thresholds import (
     ThresholdChoice,
@@ -45,6 +55,7 @@ from .thresholds import (
 
 __all__ = [
     "MAX_PLAUSIBLE",
+    "PERTURBATIONS",
     "PUBLISHED_RESULTS",
     "CalibrationResult",
     "CaseErrors",
@@ -62,23 +73,28 @@ __all__ = [
     "Functional",
     "GalleryImage",
     "Neighbor",
+    "Perturbation",
     "PublishedRange",
     "Subgroup",
     "ThresholdChoice",
     "ThresholdResult",
     "all_metrics",
+    "background_mask",
     "bootstrap_t",
     "build_error_gallery",
     "case_table",
+    "check_explanations",
     "check_multiplicity",
     "check_nested",
     "choose_threshold",
     "compare_models",
     "compare_predictions",
+    "compare_randomized",
     "compute_training_features",
     "cross_validation_report",
     "evaluate_external",
     "evaluate_predictions",
+    "evaluate_robustness",
     "evaluate_split",
     "evaluate_threshold",
     "find_evaluation_dir",
@@ -86,9 +102,13 @@ __all__ = [
     "fit_bundle_temperature",
     "is_cross_validated",
     "majority_baseline",
+    "make_mosaics",
+    "measure_pointing",
     "metric_functional",
+    "predict_perturbed",
     "predictions_to_csv",
     "predictive_values",
+    "random_weights",
     "read_predictions",
     "read_report",
     "read_training_features",
@@ -96,6 +116,7 @@ __all__ = [
     "report_files",
     "report_json",
     "require_evaluation",
+    "robustness_table",
     "set_threshold",
     "update_model_card",
 ]

@@ -122,6 +122,33 @@ def estimate_metric(
     return Metric(value, interval.low, interval.high, n_images, n_cases, method, note)
 
 
+def estimate_mean(
+    values: Floats,
+    case: NDArray[np.str_],
+    malignant: NDArray[np.bool_],
+    *,
+    is_proportion: bool,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Metric:
+    """Return the mean of one value in [0, 1] per image, with its interval over cases.
+
+    With `is_proportion`, the values are 0 or 1, and the interval is that of accuracy.
+    """
+    sample = CaseSample.of(case, malignant)
+    columns = np.stack([np.asarray(values, np.float64), np.ones(len(values))], axis=1)
+    return estimate_metric(
+        "accuracy" if is_proportion else "mean",
+        partial(mean_functional, sample.sums(columns)),
+        sample,
+        sample.draw(n_resamples, seed),
+        case,
+        malignant,
+        undefined="" if len(values) else "no images",
+        resampling=describe_resamples(n_resamples, seed),
+    )
+
+
 def metric_functional(
     name: str, sample: CaseSample, malignant: NDArray[np.bool_], prob: Floats, threshold: float
 ) -> Functional:

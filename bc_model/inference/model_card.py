@@ -318,12 +318,129 @@ class NestedResult:
 
 
 @dataclass(frozen=True)
+class RobustnessRow:
+    """The predictions after one change of the images.
+
+    `label` names the change for readers. `flips` is the proportion of images whose predicted class
+    changes, `n_to_malignant` and `n_to_benign` are their numbers by new class, and `roc_auc` is
+    that of the changed images.
+    """
+
+    name: str
+    label: str
+    kind: str
+    amount: float
+    flips: Metric
+    n_to_malignant: int
+    n_to_benign: int
+    roc_auc: Metric
+
+    def __post_init__(self) -> None:
+        _require_text(name=self.name, label=self.label, kind=self.kind)
+        _require_count(n_to_malignant=self.n_to_malignant, n_to_benign=self.n_to_benign)
+        _require_metrics({"flips": self.flips, "roc_auc": self.roc_auc})
+
+
+@dataclass(frozen=True)
+class RobustnessTable:
+    """The effect of changes of the images on the predictions.
+
+    `images` describes the images, such as 'held-out images'. `unchanged_roc_auc` is that of the
+    unchanged images.
+    """
+
+    images: str
+    threshold: float
+    n_images: int
+    n_cases: int
+    unchanged_roc_auc: Metric
+    rows: tuple[RobustnessRow, ...]
+
+    def __post_init__(self) -> None:
+        _require_text(images=self.images)
+        _require_proportion(threshold=self.threshold)
+        _require_count(n_images=self.n_images, n_cases=self.n_cases)
+
+
+@dataclass(frozen=True)
+class PointingResult:
+    """Whether heatmaps point to regions of their class that are known.
+
+    `images` describes the images. `hit_rate` is the proportion of heatmaps whose maximum is in a
+    region of the class, `mass` the mean proportion of the heatmap in it, and `area` the mean
+    proportion of the area, the value by chance. `n_empty` heatmaps count as misses.
+    """
+
+    images: str
+    class_name: str
+    hit_rate: Metric
+    mass: Metric
+    area: float
+    n_empty: int = 0
+
+    def __post_init__(self) -> None:
+        _require_text(images=self.images)
+        _require_proportion(area=self.area)
+        _require_count(n_empty=self.n_empty)
+        if self.class_name not in CLASSES:
+            raise ValueError(f"class_name: expected {', '.join(CLASSES)}, got {self.class_name!r}")
+
+
+@dataclass(frozen=True)
+class RandomizationResult:
+    """Similarity of the heatmaps before and after the weights of some layers are random.
+
+    `rank_correlation` is the mean over `n_images`; None if every heatmap is constant for one of
+    the models. `n_constant` images are not included for this reason.
+    """
+
+    layers: str
+    rank_correlation: float | None
+    n_images: int
+    n_constant: int = 0
+
+    def __post_init__(self) -> None:
+        _require_text(layers=self.layers)
+        _require_count(n_images=self.n_images, n_constant=self.n_constant)
+        if self.rank_correlation is not None:
+            _require_range("rank_correlation", self.rank_correlation, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ExplanationChecks:
+    """Measurements of the heatmaps.
+
+    `background_mass` is the mean proportion of the heatmap of the predicted class on background,
+    `background_area` that of the area, and `background_peak` the proportion of images whose
+    largest value is on background. The agreements are the proportions of images in which the
+    heatmap with the larger sum or maximum is that of the predicted class.
+    """
+
+    images: str
+    background_mass: Metric
+    background_area: Metric
+    background_peak: Metric
+    agreement_by_sum: Metric
+    agreement_by_maximum: Metric
+    pooled_background_mass: float | None
+    n_empty: int
+    pointing: tuple[PointingResult, ...] = ()
+    randomization: tuple[RandomizationResult, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_text(images=self.images)
+        _require_count(n_empty=self.n_empty)
+
+
+@dataclass(frozen=True)
 class CardMetrics:
     """The results of a model; `test` is None if the model was not evaluated."""
 
     test: EvaluationSummary | None = None
     protocols: tuple[ProtocolResult, ...] = ()
     nested: NestedResult | None = None
+    robustness: RobustnessTable | None = field(default=None, metadata={"optional": True})
+    explanations: ExplanationChecks | None = field(default=None, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         if len({frozenset(result.metrics) for result in self.protocols}) > 1:

@@ -6,9 +6,11 @@ import bc_model
 from bc_model.experiments.protocols import PROTOCOL_LABELS
 from bc_model.inference.model_card import (
     EvaluationSummary,
+    ExplanationChecks,
     ModelCard,
     NestedResult,
     ProtocolResult,
+    RobustnessTable,
     describe_synthetic_training,
 )
 from bc_model.inference.precision import Parity
@@ -91,6 +93,10 @@ def _blocks(card: ModelCard) -> Iterator[doc.Block]:
         yield from _protocol_blocks(card.metrics.protocols)
     if card.metrics.nested:
         yield from _nested_blocks(card.metrics.nested)
+    if card.metrics.robustness:
+        yield from _robustness_blocks(card.metrics.robustness)
+    if card.metrics.explanations:
+        yield from _explanation_blocks(card.metrics.explanations)
     yield doc.Heading("Limits")
     yield doc.Text(card.limits)
     yield doc.Text(
@@ -227,6 +233,81 @@ def _nested_blocks(nested: NestedResult) -> Iterator[doc.Block]:
         "The unit of these temperatures is the standard deviation of the teacher's logits.",
         is_caption=True,
     )
+
+
+def _robustness_blocks(table: RobustnessTable) -> Iterator[doc.Block]:
+    """Yield the effect of changes of the images on the predictions."""
+    support = f"{table.n_images:,} images of {format_case_count(table.n_cases)} cases"
+    yield doc.Heading("Robustness")
+    yield doc.Text(
+        f"Predictions after each image was changed; {table.images}: {support}, threshold "
+        f"{table.threshold:.3f}. ROC AUC of the unchanged images: "
+        f"{table.unchanged_roc_auc.brief()}."
+    )
+    rows = tuple(
+        (
+            row.label, row.flips.brief(), str(row.n_to_malignant), str(row.n_to_benign),
+            row.roc_auc.brief(),
+        )
+        for row in table.rows
+    )  # fmt: skip
+    columns = ("Change", "Other class (95 % CI)", "To malignant", "To benign", "ROC AUC (95 % CI)")
+    yield doc.Table(columns, rows, numeric=(1, 2, 3, 4), widths=(2.2, 2, 1, 1, 2))
+    yield doc.Text(
+        "Other class: proportion of images whose predicted class changes. To malignant, to benign: "
+        "their numbers by new class. Blur: standard deviation at a width of 700 px.",
+        is_caption=True,
+    )
+
+
+def _explanation_blocks(checks: ExplanationChecks) -> Iterator[doc.Block]:
+    """Yield the measurements of the heatmaps."""
+    yield doc.Heading("Heatmaps")
+    yield _metric_table(
+        f"Heatmaps of {checks.images}",
+        {
+            "Proportion of the heatmap on background": checks.background_mass,
+            "Proportion of the area that is background": checks.background_area,
+            "Largest value on background": checks.background_peak,
+            "Larger sum for the predicted class": checks.agreement_by_sum,
+            "Larger maximum for the predicted class": checks.agreement_by_maximum,
+        },
+    )
+    if checks.n_empty:
+        yield doc.Text(
+            f"The heatmap of the predicted class is empty for "
+            f"{format_count(checks.n_empty, 'image')}.",
+            is_caption=True,
+        )
+    for result in checks.pointing:
+        yield _metric_table(
+            f"{result.images}, {result.class_name}",
+            {
+                "Largest value in the region of the class": result.hit_rate,
+                "Proportion of the heatmap in the region": result.mass,
+            },
+        )
+        empty = f" {result.n_empty:,} empty heatmaps count as misses." if result.n_empty else ""
+        yield doc.Text(
+            f"By chance: {result.area:.3f}, the proportion of the area.{empty}", is_caption=True
+        )
+    if checks.randomization:
+        rows = tuple(
+            (
+                result.layers,
+                "not defined" if result.rank_correlation is None
+                else f"{result.rank_correlation:.3f}",
+                f"{result.n_images:,}",
+            )
+            for result in checks.randomization
+        )  # fmt: skip
+        columns = ("Layers with random weights", "Rank correlation", "Images")
+        yield doc.Table(columns, rows, numeric=(1, 2))
+        yield doc.Text(
+            "Mean rank correlation with the heatmaps of the model. Heatmaps that depend on the "
+            "weights have a low correlation.",
+            is_caption=True,
+        )
 
 
 def _format_views(config: dict[str, object]) -> str:

@@ -4,8 +4,8 @@ Fields contain JSON values, records, tuples, lists, dictionaries with str keys, 
 or paths. Every key is required, other keys are errors, and every number is finite.
 
 Field metadata: ``json=False`` omits a field, which needs a default; ``optional=True`` uses the
-default for a missing key; ``null_means=math.inf`` writes infinity as null. A class attribute
-``SCHEMA_VERSION`` is written and checked.
+default for a missing key, and omits the key while it is None; ``null_means=math.inf`` writes
+infinity as null. A class attribute ``SCHEMA_VERSION`` is written and checked.
 """
 
 import dataclasses
@@ -168,6 +168,8 @@ def _encode_record(record: Any, path: str) -> dict[str, Any]:
     encoded = {} if version is None else {VERSION_KEY: version}
     for field in _json_fields(type(record)):
         value = getattr(record, field.name)
+        if value is None and field.metadata.get("optional"):
+            continue
         encoded[field.name] = _encode(
             value, _join(path, field.name), field.metadata.get("null_means")
         )

@@ -295,3 +295,18 @@ def test_models_calibrate_that_is_interrupted_changes_nothing(
     monkeypatch.setattr("bc_model.evaluation.evaluate_split", stop)
     assert command("models", "calibrate", run.path, synthetic_dataset)[0] == 130
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == kept
+
+
+def test_evaluate_robustness_prints_a_row_for_each_change(
+    command: Command, tiny_run: Run, synthetic_dataset: Path
+) -> None:
+    code, out, _ = command("evaluate-robustness", tiny_run.path, synthetic_dataset)
+    assert code == 0
+    assert "Blur, 2 px" in out
+    code, out, _ = command("evaluate-robustness", tiny_run.path, synthetic_dataset, "--json")
+    assert code == 0
+    table = json.loads(out)
+    blur = table["rows"][0]
+    assert blur["name"] == "blur_2"
+    n_flips = blur["n_to_malignant"] + blur["n_to_benign"]
+    assert blur["flips"]["value"] == pytest.approx(n_flips / table["n_images"])

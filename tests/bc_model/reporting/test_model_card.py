@@ -9,8 +9,13 @@ from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.model_card import (
     CardMetrics,
     DecisionThreshold,
+    ExplanationChecks,
     FoldChoice,
     NestedResult,
+    PointingResult,
+    RandomizationResult,
+    RobustnessRow,
+    RobustnessTable,
     Scale,
     SearchSpace,
     SubsetCounts,
@@ -124,3 +129,27 @@ def test_formula_of_the_card_gives_the_same_probabilities() -> None:
     by_card = 1 / (1 + np.exp(-np.log(p2 / p1) / temperature))
 
     np.testing.assert_allclose(by_card, compute_prob_malignant(logits, temperature), atol=1e-7)
+
+
+def test_card_document_shows_robustness_and_heatmaps_with_images_and_cases() -> None:
+    def metric(value: float) -> Metric:
+        return Metric(value, value - 0.05, value + 0.05, 120, 24, "m")
+
+    row = RobustnessRow("blur_2", "Blur, 2 px", "blur", 2.0, metric(0.075), 6, 3, metric(0.91))
+    robustness = RobustnessTable("held-out images", 0.4, 120, 24, metric(0.93), (row,))
+    explanations = ExplanationChecks(
+        "held-out images", metric(0.11), metric(0.22), metric(0.33), metric(0.88), metric(0.77),
+        pooled_background_mass=0.1, n_empty=3,
+        pointing=(PointingResult("Mosaics", "malignant", metric(0.8), metric(0.7), 0.5, 2),),
+        randomization=(RandomizationResult("last layer", -0.125, 110, 10),),
+    )  # fmt: skip
+    metrics = CardMetrics(robustness=robustness, explanations=explanations)
+    text = texts_of(card_document(model_card(metrics=metrics)))
+    assert "held-out images: 120 images of 24 cases, threshold 0.400" in text
+    assert "Blur, 2 px 0.075 (0.025-0.125) 6 3 0.910 (0.860-0.960)" in text
+    assert "Proportion of the heatmap on background 0.110 0.060 to 0.160 120 24" in text
+    assert "is empty for 3 images" in text
+    assert "Largest value in the region of the class 0.800 0.750 to 0.850 120 24" in text
+    assert "By chance: 0.500, the proportion of the area. 2 empty heatmaps" in text
+    assert "last layer -0.125 110" in text
+    assert "Robustness" not in texts_of(card_document(model_card()))

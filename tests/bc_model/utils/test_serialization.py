@@ -346,3 +346,20 @@ def test_read_json_limits_memory(tmp_path: Path, n_bytes: int, kind: str) -> Non
     found, megabytes = done.stdout.split()
     assert found == kind
     assert int(megabytes) < 300
+
+
+@dataclass(frozen=True)
+class _WithOptional:
+    name: str
+    note: str | None = field(default=None, metadata={"optional": True})
+
+
+def test_optional_field_is_absent_while_it_is_none():
+    assert to_json(_WithOptional("a")) == {"name": "a"}
+    assert from_json(_WithOptional, {"name": "a"}) == _WithOptional("a")
+    assert from_json(_WithOptional, {"name": "a", "note": None}) == _WithOptional("a")
+    written = to_json(_WithOptional("a", "b"))
+    assert written == {"name": "a", "note": "b"}
+    assert from_json(_WithOptional, written) == _WithOptional("a", "b")
+    with pytest.raises(RecordError, match="missing key 'name'"):
+        from_json(_WithOptional, {"note": "b"})
