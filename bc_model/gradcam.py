@@ -16,7 +16,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.image_headers import MAX_SIDE_PX
 from bc_model.data.images import field_of_view
 from bc_model.errors import ImageError
-from bc_model.model import last_conv_output, logits_output
+from bc_model.model import BACKBONES, last_conv_output, logits_output
 
 if TYPE_CHECKING:
     import keras
@@ -31,6 +31,63 @@ _NOISE_FLOOR = 1e-6
 _BENIGN_BGR, _MALIGNANT_BGR, _GRAY_BGR = (178, 114, 0), (0, 94, 213), (145, 138, 123)
 
 
+_CUBIC = -0.75
+"""Parameter of the cubic interpolation, as in OpenCV."""
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """Where the cells of a heatmap are centered in the input of the network.
+
+    Cell i is centered at ``first + stride_px * i``, where the center of pixel 0 is 0.
+
+    Attributes
+    ----------
+    first_row_px, first_column_px : float
+        Center of the first cell, in input pixels.
+    stride_px : float
+        Distance between two centers, in input pixels.
+    height_px, width_px : int
+        Size of the input.
+    refinement : int
+        Cells per cell of the last convolutional block, in each direction.
+    """
+
+    first_row_px: float
+    first_column_px: float
+    stride_px: float
+    height_px: int
+    width_px: int
+    refinement: int = 1
+
+
+def find_cell_grid(
+    backbone: str, input_size: tuple[int, int], refinement: int = 1
+) -> CellGrid | None:
+    """Return the grid of the last activations of a backbone; None if the backbone is unknown.
+
+    Parameters
+    ----------
+    backbone : str
+        Name of the backbone.
+    input_size : (int, int)
+        Height and width of the input, px.
+    refinement : int
+        Cells per cell of the last convolutional block, in each direction.
+
+    Examples
+    --------
+    >>> grid = find_cell_grid("resnet50", (160, 240), refinement=2)
+    >>> grid.first_row_px, grid.first_column_px, grid.stride_px
+    (0.0, 0.0, 16.0)
+    """
+    if backbone not in BACKBONES:
+        return None
+    entry = BACKBONES[backbone]
+    row, column = (entry.first_cell_px(side) for side in input_size)
+    return CellGrid(row, column, entry.stride_px / refinement, *input_size, refinement)
+
+
 @dataclass(frozen=True)
 class Heatmap:
     """The Grad-CAM heatmap of one class.
@@ -42,13 +99,13 @@ class Heatmap:
     raw : ndarray of shape (map_height, map_width), float32
         Non-negative values in units of the logit. Their sum is the contribution of the positive
         regions to the logit, to first order.
-    refinement : int
-        Cells per cell of the last convolutional block, in each direction.
+    grid : CellGrid, optional
+        Where the cells are centered. Without a grid, they divide the input evenly.
     """
 
     class_name: str
     raw: np.ndarray
-    refinement: int = 1
+    grid: CellGrid | None = None
 
     @property
     def contribution(self) -> float:
@@ -65,6 +122,11 @@ class Heatmap:
     def maximum(self) -> float:
         """The largest value of `raw`."""
         return float(self.raw.max())
+
+    @property
+    def refinement(self) -> int:
+        """Cells per cell of the last convolutional block, in each direction."""
+        return self.grid.refinement if self.grid else 1
 
     @property
     def is_empty(self) -> bool:
@@ -112,6 +174,7 @@ class GradCAM:
             return activations, tape.gradient(logit, activations)
 
         self._differentiate = differentiate
+        self._backbone = model.name
 
     def __call__(self, pixels: np.ndarray, class_name: str) -> list[Heatmap]:
         """Return one heatmap per image, in the order of the images.
@@ -129,8 +192,10 @@ class GradCAM:
         batch = tf.convert_to_tensor(pixels, tf.float32)
         activations, gradients = (tensor.numpy() for tensor in self._differentiate(batch, index))
         channel_weights = gradients.mean(axis=(1, 2))
+        height, width = pixels.shape[1:3]
+        grid = find_cell_grid(self._backbone, (height, width))
         return [
-            Heatmap(class_name, grad_cam_from_activations(image_activations, weights))
+            Heatmap(class_name, grad_cam_from_activations(image_activations, weights), grid)
             for image_activations, weights in zip(activations, channel_weights, strict=True)
         ]
 
@@ -179,18 +244,71 @@ def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarr
     return np.where(total > _NOISE_FLOOR * magnitude, total, 0.0).astype(np.float32)
 
 
-def resize_heatmap(raw: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+def resize_heatmap(heatmap: Heatmap, height_px: int, width_px: int) -> np.ndarray:
     """Upsample a heatmap to the size of the image, without rescaling its values.
 
-    The result has the shape (height_px, width_px), float32, and is zero outside of the field of
-    view of the model.
+    Each cell is drawn at the center of its receptive field, see `CellGrid`. Beyond the outer
+    centers, the values of the outer cells continue.
+
+    Parameters
+    ----------
+    heatmap : Heatmap
+        Heatmap of the image.
+    height_px, width_px : int
+        Size of the image, or of a copy of it at another resolution.
+
+    Returns
+    -------
+    ndarray of shape (height_px, width_px), float32
+        Values from zero to the maximum of the heatmap, and zero outside of the field of view.
+
+    Examples
+    --------
+    >>> raw = np.zeros((5, 8), np.float32)
+    >>> raw[2, 3] = 1.0
+    >>> heatmap = Heatmap("malignant", raw, find_cell_grid("resnet50", (160, 240)))
+    >>> resized = resize_heatmap(heatmap, 160, 240)
+    >>> [int(index) for index in np.unravel_index(resized.argmax(), resized.shape)]
+    [64, 96]
     """
+    raw, grid = heatmap.raw, heatmap.grid
     top, left, height, width = field_of_view(height_px, width_px)
+    rows, columns = raw.shape
+    if grid:
+        row_at = _cell_positions(height, grid.height_px, grid.first_row_px, grid.stride_px)
+        column_at = _cell_positions(width, grid.width_px, grid.first_column_px, grid.stride_px)
+    else:
+        row_at = _cell_positions(height, rows, 0.0, 1.0)
+        column_at = _cell_positions(width, columns, 0.0, 1.0)
+    # Not `cv2.remap`, which rounds positions to 1/32 of a cell, and not `@`: see the comment in
+    # `bc_model.inference.engine._product`.
+    none = np.zeros((0, 0), np.float32)
+    field = cv2.gemm(_cubic_weights(row_at, rows), raw, 1.0, none, 0.0)
+    weights = np.ascontiguousarray(_cubic_weights(column_at, columns).T)
+    field = cv2.gemm(field, weights, 1.0, none, 0.0)
     resized = np.zeros((height_px, width_px), np.float32)
-    field = cv2.resize(raw, (width, height), interpolation=cv2.INTER_CUBIC)
     # Cubic interpolation overshoots. The result must stay between zero and the maximum.
-    resized[top : top + height, left : left + width] = np.clip(field, 0.0, float(raw.max()))
+    resized[top : top + height, left : left + width] = np.clip(field, 0.0, heatmap.maximum)
     return resized
+
+
+def _cell_positions(side_px: int, input_px: int, first_px: float, stride_px: float) -> np.ndarray:
+    """Return the position of each pixel of one side in cells; 0 is the center of the first."""
+    input_positions = (np.arange(side_px) + 0.5) * (input_px / side_px) - 0.5
+    return (input_positions - first_px) / stride_px
+
+
+def _cubic_weights(positions: np.ndarray, n_cells: int) -> np.ndarray:
+    """Return the weights of the cells at each position, shape (n_positions, n_cells), float32."""
+    neighbors = np.floor(positions).astype(int)[:, None] + np.arange(-1, 3)
+    d = np.abs(positions[:, None] - neighbors)
+    near = ((_CUBIC + 2.0) * d - (_CUBIC + 3.0)) * d**2 + 1.0
+    far = _CUBIC * (((d - 5.0) * d + 8.0) * d - 4.0)
+    weights = np.zeros((len(positions), n_cells), np.float32)
+    # Cells beyond the border have the value of the outer cell.
+    cells = np.clip(neighbors, 0, n_cells - 1)
+    np.add.at(weights, (np.arange(len(positions))[:, None], cells), np.where(d <= 1.0, near, far))
+    return weights
 
 
 def overlay_heatmap(
@@ -229,7 +347,7 @@ def overlay_heatmap(
         return image.copy()
     height, width = image.shape[:2]
     scale = heatmap.maximum if full_scale is None else full_scale
-    relative = np.clip(resize_heatmap(heatmap.raw, height, width) / scale, 0.0, 1.0)
+    relative = np.clip(resize_heatmap(heatmap, height, width) / scale, 0.0, 1.0)
     levels = cv2.merge([np.round(relative * 255).astype(np.uint8)] * 3)
     # Opacity grows with the square root of the value, so that low values remain visible. With 256
     # levels, both weights of the blend are lookup tables, which is ten times faster.

@@ -65,6 +65,12 @@ class Backbone:
     gflop : float
         Cost of a forward pass at 224x224 in 10^9 operations, two per multiply-add. The value of
         EfficientNetB0 is higher than its operations, because its layers are bound by memory.
+    stride_px : int
+        Distance between the centers of two cells of the last activations, in input pixels.
+    stride_padding : {'centered', 'pooling', 'same'}
+        How each layer of stride 2 is padded, which decides where its first cell is centered:
+        'centered' at pixel 0 of its input, 'pooling' at 0.5 (2x2 without padding), and 'same' at 1
+        if the side of its input is even and at 0 if it is odd.
     """
 
     name: str
@@ -75,6 +81,28 @@ class Backbone:
     weights_file: str = ""
     min_side_px: int = 32
     gflop: float = 1.0
+    stride_px: int = 32
+    stride_padding: str = "centered"
+
+    def first_cell_px(self, side_px: int) -> float:
+        """Return the center of the first cell of the last activations, in input pixels.
+
+        The center of pixel 0 is 0, and cell i is centered at ``first_cell_px + stride_px * i``.
+        With the padding 'same', the center depends on the side of the input.
+
+        Examples
+        --------
+        >>> [get_backbone(name).first_cell_px(224) for name in ("resnet50", "vgg16")]
+        [0.0, 15.5]
+        >>> [get_backbone("efficientnetb0").first_cell_px(side) for side in (224, 240)]
+        [31.0, 15.0]
+        """
+        center, scale, side = 0.0, 1, side_px
+        while scale < self.stride_px:
+            shift = {"centered": 0.0, "pooling": 0.5, "same": 1.0 - side % 2}[self.stride_padding]
+            center += scale * shift
+            scale, side = 2 * scale, -(-side // 2)
+        return center
 
 
 def build_model(
@@ -556,14 +584,18 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             "efficientnetb0", _efficientnetb0, "efficientnet",
             ("stem", "block2", "block3", "block4", "block5", "block6", "block7"), "block6",
-            "efficientnetb0_notop.h5", gflop=3.0,
+            "efficientnetb0_notop.h5", gflop=3.0, stride_padding="same",
         ),
         Backbone(
             "vgg16", _vgg16, "caffe", ("block1", "block2", "block3", "block4", "block5"), "block5",
             "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", gflop=30.7,
+            stride_padding="pooling",
         ),
         # A small network for tests and for trial runs on a new dataset, not for results.
-        Backbone("tiny", _tiny, "scale", ("block1", "block2", "block3"), "block3", gflop=0.02),
+        Backbone(
+            "tiny", _tiny, "scale", ("block1", "block2", "block3"), "block3", gflop=0.02,
+            stride_px=8, stride_padding="same",
+        ),
     )
 }  # fmt: skip
 

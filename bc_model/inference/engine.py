@@ -17,7 +17,7 @@ import numpy as np
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import BundleError, ConfigError, DataError, ModelError
-from bc_model.gradcam import Heatmap, grad_cam_from_activations
+from bc_model.gradcam import Heatmap, find_cell_grid, grad_cam_from_activations
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, require_resolution
 from bc_model.inference.precision import PRECISIONS, is_within_limits, supported_precisions
@@ -142,7 +142,9 @@ class Engine:
             The logits are not finite, or the model does not support the resolution.
         """
         require_resolution(self.bundle, resolution)
-        refinement = RESOLUTIONS[resolution]
+        height, width = pixels.shape[1:3]
+        backbone = self.bundle.card.architecture.backbone
+        grid = find_cell_grid(backbone, (height, width), RESOLUTIONS[resolution])
         features, heatmaps = [], []
         for chunk in _chunks(pixels):
             activations, pooled = self._activations(chunk, resolution)
@@ -152,9 +154,7 @@ class Engine:
             heatmaps += [
                 {
                     name: Heatmap(
-                        name,
-                        grad_cam_from_activations(image_activations, class_weights),
-                        refinement,
+                        name, grad_cam_from_activations(image_activations, class_weights), grid
                     )
                     for name, class_weights in zip(CLASSES, image_weights, strict=True)
                 }

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import cv2
 import keras
 import matplotlib
 import numpy as np
@@ -19,6 +20,7 @@ from bc_model.gradcam import (
     draw_color_bar,
     draw_probability_bar,
     encode_jpeg,
+    find_cell_grid,
     grad_cam_from_activations,
     overlay_heatmap,
     resize_heatmap,
@@ -218,7 +220,8 @@ def test_heatmap_contribution_is_the_loss_of_the_logit_without_its_cells() -> No
 
 
 def test_compute_full_scale_of_finer_cells_has_a_lower_limit() -> None:
-    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32), refinement=2) for name in CLASSES}
+    grid = find_cell_grid("resnet50", (64, 64), refinement=2)
+    maps = {name: Heatmap(name, np.zeros((4, 4), np.float32), grid) for name in CLASSES}
     assert compute_full_scale(maps) == pytest.approx(0.0025)
 
 
@@ -258,7 +261,7 @@ def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
 def test_overlay_heatmap_keeps_pixels_with_value_zero() -> None:
     rgb, raw = random_image(), np.array([[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
     overlay = overlay_heatmap(rgb, heatmap(raw))
-    is_zero = resize_heatmap(raw, *rgb.shape[:2]) == 0.0
+    is_zero = resize_heatmap(heatmap(raw), *rgb.shape[:2]) == 0.0
     assert 0 < is_zero.sum() < is_zero.size
     np.testing.assert_array_equal(overlay[is_zero], rgb[is_zero])
     assert (overlay[:8, :8] != rgb[:8, :8]).any()
@@ -302,10 +305,60 @@ def test_resize_heatmap_keeps_positions() -> None:
     """The first row is the top of the image, the first column its left side."""
     raw = np.zeros((4, 4), np.float32)
     raw[0, 3] = 1.0
-    resized = resize_heatmap(raw, 100, 200)
+    resized = resize_heatmap(heatmap(raw), 100, 200)
     row, column = np.unravel_index(resized.argmax(), resized.shape)
     assert row < 25
     assert column >= 150
+
+
+@pytest.mark.parametrize("refinement", [1, 2, 4])
+@pytest.mark.parametrize("factor", [1, 3])
+def test_resize_heatmap_of_one_cell_has_its_maximum_at_the_center(
+    refinement: int, factor: int
+) -> None:
+    raw = np.zeros((5 * refinement, 8 * refinement), np.float32)
+    raw[2 * refinement, 5 * refinement - 1] = 1.0
+    grid = find_cell_grid("resnet50", (160, 240), refinement)
+    resized = resize_heatmap(Heatmap("benign", raw, grid), 160 * factor, 240 * factor)
+    row, column = np.unravel_index(resized.argmax(), resized.shape)
+    # The middle pixel of the `factor` pixels that become one pixel of the input.
+    middle = factor // 2
+    assert row == 64 * factor + middle
+    assert column == (160 - 32 // refinement) * factor + middle
+    assert resized[row, column] == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_resize_heatmap_of_every_second_cell_agrees_with_all_cells(seed: int) -> None:
+    """A standard heatmap has every second cell of the fine one, so both show the same position."""
+    rng = np.random.default_rng(seed)
+    fine = cv2.GaussianBlur(rng.uniform(0, 1, (10, 15)).astype(np.float32), (0, 0), 1.5)
+    fine -= fine.min()
+    raws = {1: np.ascontiguousarray(fine[::2, ::2]), 2: fine}
+    grids = {n: find_cell_grid("resnet50", (160, 240), n) for n in raws}
+    placed = [resize_heatmap(Heatmap("benign", raws[n], grids[n]), 456, 700) for n in raws]
+    even = [resize_heatmap(Heatmap("benign", raws[n]), 456, 700) for n in raws]
+    placed_r, even_r = (np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in (placed, even))
+    assert placed_r > 0.97
+    assert 1.0 - placed_r < 0.5 * (1.0 - even_r)
+
+
+def test_resize_heatmap_places_cells_in_the_field_of_view() -> None:
+    """A frame of 700x460 px has two rows above the 456 rows that the network sees."""
+    raw = np.zeros((5, 8), np.float32)
+    raw[2, 3] = 1.0
+    grid = find_cell_grid("vgg16", (160, 240))
+    resized = resize_heatmap(Heatmap("benign", raw, grid), 460, 700)
+    row, column = np.unravel_index(resized.argmax(), resized.shape)
+    assert row == pytest.approx(2 + (64 + 15.5 + 0.5) * 456 / 160 - 0.5, abs=0.5)
+    assert column == pytest.approx((96 + 15.5 + 0.5) * 700 / 240 - 0.5, abs=0.5)
+
+
+def test_resize_heatmap_without_a_grid_equals_opencv() -> None:
+    raw = np.random.default_rng(0).uniform(0, 1, (5, 8)).astype(np.float32)
+    expected = cv2.resize(raw, (300, 190), interpolation=cv2.INTER_CUBIC)
+    resized = resize_heatmap(heatmap(raw), 190, 300)
+    np.testing.assert_allclose(resized, np.clip(expected, 0, raw.max()), atol=1e-5)
 
 
 def test_shared_scale_is_the_larger_maximum() -> None:
@@ -331,7 +384,7 @@ def test_resize_heatmap_stays_between_zero_and_the_maximum(seed: int, largest: f
     rng = np.random.default_rng(seed)
     raw = np.maximum(rng.normal(size=(7, 7)), 0).astype(np.float32)
     raw *= np.float32(largest)
-    resized = resize_heatmap(raw, 230, 350)
+    resized = resize_heatmap(heatmap(raw), 230, 350)
     assert np.isfinite(resized).all()
     assert resized.min() >= 0.0
     assert resized.max() <= raw.max()
@@ -339,7 +392,7 @@ def test_resize_heatmap_stays_between_zero_and_the_maximum(seed: int, largest: f
 
 
 def test_resize_heatmap_of_one_cell_fills_the_field_of_view() -> None:
-    resized = resize_heatmap(np.array([[2.0]], np.float32), 40, 60)
+    resized = resize_heatmap(heatmap([[2.0]]), 40, 60)
     np.testing.assert_allclose(resized, np.full((40, 60), 2.0), rtol=1e-6)
 
 

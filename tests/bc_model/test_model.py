@@ -14,14 +14,17 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras.src.legacy.saving import legacy_h5_format
 
 from bc_model.errors import ConfigError, ModelError, WeightsError
 from bc_model.model import (
+    BACKBONES,
     SCRATCH_BN_MOMENTUM,
     backbone_layers,
     build_model,
     freeze_backbone,
+    get_backbone,
     head_matrices,
     head_slope,
     last_conv_output,
@@ -140,6 +143,69 @@ def test_build_model_head_depends_on_the_features_with_all_units_off() -> None:
     # Each of the four units is -(32 x + 1), with the slope 0.1.
     pooled = np.array([[0.5] * 32, [1.0] * 32], np.float32)
     np.testing.assert_allclose(head(pooled).numpy(), [[-6.8] * 2, [-13.2] * 2], rtol=1e-5)
+
+
+# --- Position of the cells, from the receptive field of one cell ---
+
+
+def measure_receptive_field(name: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return index and center (row, column) of the middle cell of a network, from its gradient.
+
+    With positive weights, the gradient is positive in the receptive field and 0 outside of it.
+    """
+    model = build_model(name, image_size=size, dense_units=())
+    for layer in backbone_layers(model):
+        if isinstance(layer, keras.layers.MaxPooling2D):
+            # The gradient of the maximum would choose one of several equal pixels.
+            layer.call = keras.layers.AveragePooling2D(layer.pool_size, layer.strides).call
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([np.full(w.shape, is_scale(w)) for w in layer.weights])
+        elif layer.weights and not isinstance(layer, keras.layers.Normalization):
+            layer.set_weights([as_mean(layer, w.shape) for w in layer.weights])
+    network = keras.Model(model.inputs[0], last_conv_output(model))
+    # White pixels are positive after preprocessing, so that ReLU and SiLU have a gradient.
+    image = tf.fill((1, *size, 3), 255.0)
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        activations = network(image, training=False)
+        cell = np.array(activations.shape[1:3]) // 2
+        value = tf.reduce_sum(activations[0, cell[0], cell[1]])
+    gradient = np.abs(tape.gradient(value, image).numpy()[0]).sum(axis=-1)
+    spans = [np.nonzero(gradient.sum(axis=axis))[0] for axis in (1, 0)]
+    # The receptive field must not be cut off at the border.
+    assert all(s[0] > 0 and s[-1] < side - 1 for s, side in zip(spans, size, strict=True))
+    return cell, np.array([(span[0] + span[-1]) / 2 for span in spans])
+
+
+def is_scale(weight: keras.Variable) -> float:
+    """Return 1 for the scale and variance of batch normalization, and 0 for its shifts."""
+    return float(weight.path.endswith(("gamma", "moving_variance")))
+
+
+def as_mean(layer: keras.layers.Layer, shape: tuple[int, ...]) -> np.ndarray:
+    """Return weights with which a convolution computes the mean of its inputs."""
+    if is_excitation(layer) or len(shape) == 1:
+        return np.zeros(shape)
+    is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    return np.full(shape, 1.0 / np.prod(shape[: 2 if is_depthwise else 3]))
+
+
+def is_excitation(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer scales channels by the mean of the entire image."""
+    return "_se_" in layer.name
+
+
+@pytest.mark.parametrize("size", [(224, 224), (160, 240), (224, 336), (230, 350)])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_first_cell_px_is_the_center_of_the_receptive_field(
+    name: str, size: tuple[int, int]
+) -> None:
+    # With 1024 px more, all sides have the same parity, and the receptive field is not cut off.
+    large = (size[0] + 1024, size[1] + 1024) if name != "tiny" else size
+    cell, center = measure_receptive_field(name, large)
+    backbone = get_backbone(name)
+    first = np.array([backbone.first_cell_px(side) for side in size])
+    np.testing.assert_array_equal(center, first + backbone.stride_px * cell)
 
 
 def test_build_model_refuses_a_small_image_size() -> None:

@@ -154,6 +154,15 @@ def make_image(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(1).uniform(0, 255, (1, *size, 3)).astype(np.float32)
 
 
+@pytest.mark.parametrize(("resolution", "stride"), [("standard", 32), ("fine", 16), ("finest", 8)])
+def test_explain_places_the_cells(engine: Engine, resolution: str, stride: int) -> None:
+    (maps,) = engine.explain(make_pixels(1, SIZE), resolution).heatmaps
+    grid = maps["malignant"].grid
+    assert grid is not None
+    assert (grid.first_row_px, grid.first_column_px, grid.stride_px) == (0.0, 0.0, stride)
+    assert (grid.height_px, grid.width_px) == SIZE
+
+
 @pytest.mark.skipif(not has_bundled_model(), reason="the bundled model is not installed")
 @pytest.mark.parametrize("resolution", ["fine", "finest"])
 def test_explain_bundled_keeps_the_prediction(resolution: str) -> None:
