@@ -240,6 +240,28 @@ def test_classify_refines_each_image_once(runs, open_page, monkeypatch):
     assert calls == ["standard", "fine"]
 
 
+def test_refine_while_busy_keeps_the_standard_heatmap(monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    from app.components.classify import prediction_list
+    from bc_model.errors import EngineBusyError
+
+    warnings: list[tuple[str, str]] = []
+
+    def refuse(*args, **kwargs):
+        raise EngineBusyError("busy")
+
+    monkeypatch.setattr(prediction_list, "predict_image", refuse)
+    monkeypatch.setattr(
+        prediction_list.st, "warning", lambda text, title: warnings.append((title, text))
+    )
+    shown = [(SimpleNamespace(name="a.png"), SimpleNamespace(is_classified=True))]
+    assert prediction_list._refine(shown, None, "fine", lambda: False) == shown
+    ((title, text),) = warnings
+    assert title == "Finer heatmaps not available"
+    assert text.startswith("1 image with the standard heatmap only")
+
+
 def test_classify_with_a_small_network_has_no_choice_of_the_resolution(finished_run, open_page):
     app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()

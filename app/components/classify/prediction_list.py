@@ -98,17 +98,27 @@ def _refine(
 ) -> list[tuple[HeldImage, Prediction]]:
     """Return the shown predictions with finer heatmaps; an image that fails keeps its own."""
     refined = []
+    n_busy = 0
     with st.spinner("Computing finer heatmaps", show_time=True):
         for image, prediction in shown:
             new = prediction
             if prediction.is_classified:
                 with report_failure(image.name):
-                    finer = predict_image(
-                        image, bundle, resolution=resolution, is_canceled=is_canceled
-                    )
-                    # The prediction stays that of the table, bit for bit.
-                    new = replace(prediction, heatmaps=finer.heatmaps)
+                    try:
+                        finer = predict_image(
+                            image, bundle, resolution=resolution, is_canceled=is_canceled
+                        )
+                        # The prediction stays that of the table, bit for bit.
+                        new = replace(prediction, heatmaps=finer.heatmaps)
+                    except BusyError:
+                        n_busy += 1
             refined.append((image, new))
+    if n_busy:
+        st.warning(
+            f"{format_count(n_busy, 'image')} with the standard heatmap only, because other users "
+            "are classifying images. Select the resolution again later.",
+            title="Finer heatmaps not available",
+        )
     return refined
 
 
