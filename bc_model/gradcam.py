@@ -247,7 +247,7 @@ def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarr
 def resize_heatmap(heatmap: Heatmap, height_px: int, width_px: int) -> np.ndarray:
     """Upsample a heatmap to the size of the image, without rescaling its values.
 
-    Each cell is drawn at the center of its receptive field, see `CellGrid`. Beyond the outer
+    Each cell is placed at the center of its receptive field, see `CellGrid`. Beyond the outer
     centers, the values of the outer cells continue.
 
     Parameters
