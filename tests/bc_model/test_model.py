@@ -195,8 +195,23 @@ def is_excitation(layer: keras.layers.Layer) -> bool:
     return "_se_" in layer.name
 
 
-@pytest.mark.parametrize("size", [(224, 224), (160, 240), (224, 336), (230, 350)])
-@pytest.mark.parametrize("name", BACKBONES)
+# All cases take two minutes. The quick ones cover the paddings "centered" and "same".
+FIRST_CELL_CASES = [
+    (name, size) for name in BACKBONES for size in ((224, 224), (160, 240), (224, 336), (230, 350))
+]
+QUICK_FIRST_CELL_CASES = {
+    ("resnet50", (160, 240)), ("efficientnetb0", (230, 350)), ("tiny", (224, 224)),
+    ("tiny", (230, 350)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(*case, marks=() if case in QUICK_FIRST_CELL_CASES else pytest.mark.slow)
+        for case in FIRST_CELL_CASES
+    ],
+)
 def test_first_cell_px_is_the_center_of_the_receptive_field(
     name: str, size: tuple[int, int]
 ) -> None:

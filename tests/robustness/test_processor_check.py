@@ -15,6 +15,7 @@ ALLOWED = {
     ("distillation/student.py", ""): "Keras may use another backend",
     ("distillation/student.py", "_trains_on_cpu"): "Keras has loaded its backend",
     ("gradcam.py", "GradCAM.__call__"): "has a model",
+    ("model.py", "_negative_slope"): "has a layer",
     ("model.py", "_preprocess"): "called by `build_model`",
     ("model.py", "_resnet50"): "called by `build_model`",
     ("model.py", "_efficientnetb0"): "called by `build_model`",
