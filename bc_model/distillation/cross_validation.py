@@ -30,7 +30,7 @@ from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.model_card import Temperature
-from bc_model.utils.arrays import read_npz
+from bc_model.utils.arrays import read_npy, read_npz
 from bc_model.utils.io import write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -116,7 +116,26 @@ class Networks:
             activations = PooledActivations(**read_npz(file))
             if len(activations.pooled) == len(is_train):
                 return activations
-        from bc_model.distillation.student import last_activations, train_student
+        from bc_model.distillation.student import last_activations
+
+        model, scale = self._load_or_train_model(file, is_train, seed)
+        logger.info("Measuring the activations of %s", file.stem)
+        activations = PooledActivations.measure(
+            last_activations(model), self.source, self.config, scale
+        )
+        stream = BytesIO()
+        np.savez(stream, allow_pickle=False, **vars(activations))
+        write_bytes_atomic(file, stream.getvalue())
+        return activations
+
+    def _load_or_train_model(
+        self, file: Path, is_train: np.ndarray, seed: int
+    ) -> tuple[keras.Model, np.ndarray]:
+        """Return the network, and the kernel and bias of the scale."""
+        scale_file = file.with_suffix(".scale.npy")
+        if scale_file.exists() and _weights_file(file).exists():
+            return self._build_network(file), read_npy(scale_file)
+        from bc_model.distillation.student import train_student
 
         logger.info("Training %s on %d images", file.stem, is_train.sum())
         model, scale = train_student(
@@ -127,13 +146,10 @@ class Networks:
         temporary = file.with_name(f".{file.stem}.weights.h5")
         model.save_weights(temporary)
         temporary.replace(_weights_file(file))
-        activations = PooledActivations.measure(
-            last_activations(model), self.source, self.config, scale
-        )
         stream = BytesIO()
-        np.savez(stream, allow_pickle=False, **vars(activations))
-        write_bytes_atomic(file, stream.getvalue())
-        return activations
+        np.save(stream, scale, allow_pickle=False)
+        write_bytes_atomic(scale_file, stream.getvalue())
+        return model, scale
 
 
 def _weights_file(file: Path) -> Path:

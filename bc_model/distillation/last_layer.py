@@ -22,9 +22,10 @@ N_CHANGED = 3
 """Changed copies of each image: two crops and one with other colors, all of them degraded."""
 
 _BATCH_SIZE = 16
-_MIN_BACKGROUND = 0.95
-_BACKGROUND_WEIGHT = 0.3
-"""Weight of the background cells of an image, relative to the image."""
+_BACKGROUND_BANDS = ((0.25, 0.5), (0.5, 0.75), (0.75, 0.95), (0.95, 1.0))
+"""Groups of cells by their proportion of background, each above the first number."""
+_CELL_WEIGHT = 1.0
+"""Weight of the cells of one group of an image, relative to the image."""
 
 Forward = Callable[[np.ndarray], np.ndarray]
 """Function from pixels, (n, height, width, 3) float32, to the last activations, (n, h, w, c)."""
@@ -40,23 +41,25 @@ class PooledActivations:
         Means over the cells of each image and of its changed copies.
     tissue : ndarray of shape (n, 1 + N_CHANGED), float32
         Proportion of tissue.
-    background : ndarray of shape (n, channels), float32
-        Means over the background cells of each image; zero without such cells.
+    cells : ndarray of shape (n, n_bands, channels), float32
+        Means over the cells of each image whose proportion of background is within a band; zero
+        without such cells.
+    cell_tissue : ndarray of shape (n, n_bands), float32
+        Mean proportion of tissue of these cells; NaN without such cells.
     scale : ndarray of shape (channels + 1,), float32
         Kernel and bias that the training steps fitted to the scale of the views, log2 µm per pixel.
     """
 
     pooled: np.ndarray
     tissue: np.ndarray
-    background: np.ndarray
+    cells: np.ndarray
+    cell_tissue: np.ndarray
     scale: np.ndarray
 
     def select(self, mask: np.ndarray) -> PooledActivations:
         """Return the activations of the images of a mask, shape (n,), bool."""
-        return replace(
-            self, pooled=self.pooled[mask], tissue=self.tissue[mask],
-            background=self.background[mask],
-        )  # fmt: skip
+        names = ("pooled", "tissue", "cells", "cell_tissue")
+        return replace(self, **{name: getattr(self, name)[mask] for name in names})
 
     def predict_mpp(self) -> np.ndarray:
         """Return the estimated scale of the unchanged images, µm per pixel, shape (n,)."""
@@ -69,7 +72,7 @@ class PooledActivations:
         scale: np.ndarray,
     ) -> PooledActivations:  # fmt: skip
         """Measure the activations of all images; the changed copies follow from the seed."""
-        pooled, tissue, background = [], [], []
+        pooled, tissue, cells, cell_tissue = [], [], [], []
         for start in range(0, len(source.frames), _BATCH_SIZE):
             frames = source.frames[start : start + _BATCH_SIZE]
             images = np.stack(
@@ -81,12 +84,17 @@ class PooledActivations:
                 activations = forward(images[:, number].astype(np.float32))
                 pooled.append((start, number, activations.mean(axis=(1, 2))))
                 if number == 0:
-                    background.append(_background_means(activations, masks[:, 0], config.backbone))
+                    groups = _mean_bands(activations, masks[:, 0], config.backbone)
+                    cells.append(groups[0])
+                    cell_tissue.append(groups[1])
         n, n_copies = len(source.frames), 1 + N_CHANGED
         result = np.empty((n, n_copies, pooled[0][2].shape[1]), np.float32)
         for start, number, values in pooled:
             result[start : start + len(values), number] = values
-        return cls(result, np.concatenate(tissue), np.concatenate(background), scale)
+        return cls(
+            result, np.concatenate(tissue), np.concatenate(cells), np.concatenate(cell_tissue),
+            scale,
+        )  # fmt: skip
 
 
 def _copies(frame: np.ndarray, config: DistillationConfig, number: int) -> np.ndarray:
@@ -97,14 +105,21 @@ def _copies(frame: np.ndarray, config: DistillationConfig, number: int) -> np.nd
     return np.stack([whole, *(degrade(image, width, config, rng) for image in changed)])
 
 
-def _background_means(activations: np.ndarray, masks: np.ndarray, backbone: str) -> np.ndarray:
-    """Return the mean activations of the background cells of each image, or zeros."""
-    means = np.zeros((len(activations), activations.shape[3]), np.float32)
+def _mean_bands(
+    activations: np.ndarray, masks: np.ndarray, backbone: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean activations of the cells of each band, and their proportion of tissue."""
+    n, bands = len(activations), _BACKGROUND_BANDS
+    means = np.zeros((n, len(bands), activations.shape[3]), np.float32)
+    tissue = np.full((n, len(bands)), np.nan, np.float32)
     background = mean_of_cells(masks.astype(np.float32), activations.shape[1:3], backbone)
-    for i, is_background in enumerate(background > _MIN_BACKGROUND):
-        if is_background.any():
-            means[i] = activations[i][is_background].mean(axis=0)
-    return means
+    for i, of_image in enumerate(background):
+        for j, (low, high) in enumerate(bands):
+            chosen = (of_image > low) & (of_image <= high + 1e-6)
+            if chosen.any():
+                means[i, j] = activations[i][chosen].mean(axis=0)
+                tissue[i, j] = 1.0 - of_image[chosen].mean()
+    return means, tissue
 
 
 @dataclass(frozen=True)
@@ -215,7 +230,7 @@ def fit_kernels(
         Of n training images.
     logits : ndarray of shape (n, n_teachers)
         Teachers' logits of the unchanged images. The target is a logit times the proportion of
-        tissue, and zero for background cells.
+        tissue, of the image or of a group of its cells.
     case : ndarray of shape (n,), str
         Cases, which have equal weights. The changed copies of an image together weigh as much as
         the image.
@@ -230,10 +245,13 @@ def fit_kernels(
     n, n_copies, channels = pooled.shape
     weight = case_weights(case) * n
     of_copy = np.array([0.5, *[0.5 / (n_copies - 1)] * (n_copies - 1)])
-    rows = np.concatenate([pooled.reshape(-1, channels), activations.background])
-    target = logits[:, None, :] * activations.tissue[..., None]
-    target = np.concatenate([target.reshape(n * n_copies, -1), np.zeros((n, logits.shape[1]))])
-    weights = np.concatenate([np.outer(weight, of_copy).ravel(), _BACKGROUND_WEIGHT * weight])
+    has_cells = ~np.isnan(activations.cell_tissue)
+    tissue = np.concatenate([activations.tissue, np.nan_to_num(activations.cell_tissue)], axis=1)
+    weights = np.concatenate(
+        [np.outer(weight, of_copy), _CELL_WEIGHT * weight[:, None] * has_cells], axis=1
+    ).ravel()
+    rows = np.concatenate([pooled, activations.cells], axis=1).reshape(-1, channels)
+    target = (logits[:, None, :] * tissue[..., None]).reshape(len(rows), -1)
     scale = np.sqrt(weight @ pooled[:, 0] ** 2 / n) + 1e-6
     scaled = rows / scale
     weighted = scaled * weights[:, None]

@@ -106,13 +106,34 @@ def test_fold_logits_trains_without_the_fold_and_saves_the_activations(networks,
     np.testing.assert_allclose(logits.sum(axis=1), 0.0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
+def test_activations_are_measured_again_without_training(networks, monkeypatch):
+    folds = case_folds(networks.source.table, QUICK)
+    before = networks.activations_without(folds, 0)
+    (file,) = networks._work_dir.glob("case-0-*.npz")
+    file.unlink()
+
+    def fail(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(student, "train_student", fail)
+    again = networks.activations_without(folds, 0)
+
+    for one, two in zip(vars(before).values(), vars(again).values(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
 def test_fold_logits_do_not_depend_on_the_labels_of_the_fold(networks, monkeypatch):
     table = networks.source.table
     folds = case_folds(table, QUICK)
     rng = np.random.default_rng(0)
     n = len(table)
     fixed = PooledActivations(
-        rng.normal(size=(n, 4, 6)), np.ones((n, 4)), np.zeros((n, 6)), np.zeros(7)
+        rng.normal(size=(n, 4, 6)),
+        np.ones((n, 4)),
+        np.zeros((n, 1, 6)),
+        np.full((n, 1), np.nan),
+        np.zeros(7),
     )
     monkeypatch.setattr(networks, "activations_without", lambda *args: fixed)
     logits, _ = fold_logits(networks, folds, 0)

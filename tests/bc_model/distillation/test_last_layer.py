@@ -27,7 +27,11 @@ def activations_of(pooled: np.ndarray) -> PooledActivations:
     copies = np.repeat(pooled[:, None], 1 + N_CHANGED, axis=1)
     n, channels = pooled.shape
     return PooledActivations(
-        copies, np.ones((n, 1 + N_CHANGED)), np.zeros((n, channels)), np.zeros(channels + 1)
+        copies,
+        np.ones((n, 1 + N_CHANGED)),
+        np.zeros((n, 1, channels)),
+        np.full((n, 1), np.nan),
+        np.zeros(channels + 1),
     )
 
 
@@ -40,7 +44,10 @@ def test_measure_pools_images_copies_and_background(source):
     found = PooledActivations.measure(blocks, changed, QUICK, SCALE)
 
     assert found.pooled.shape == (32, 1 + N_CHANGED, 3)
-    np.testing.assert_allclose(found.background[0], 250 / 255, atol=0.01)
+    # The tiny network has cells of 8 px: three columns of glass, and three of tissue.
+    np.testing.assert_allclose(found.cells[0, 3], 250 / 255, atol=0.01)
+    assert found.cell_tissue[0, 3] == pytest.approx(0.0, abs=0.05)
+    assert np.isnan(found.cell_tissue[0, :3]).sum() >= 2  # hardly a cell is partly glass
     assert found.tissue[0, 0] == pytest.approx(0.5, abs=0.02)
     expected = np.array([(250 + x) / 2 for x in (150, 60, 120)]) / 255
     np.testing.assert_allclose(found.pooled[0, 0], expected, atol=0.01)
@@ -54,11 +61,13 @@ def test_fit_kernels_match_weighted_ridge_regression():
     n, channels = 30, 5
     pooled = rng.normal(size=(n, 1 + N_CHANGED, channels))
     tissue = rng.uniform(0.2, 1.0, (n, 1 + N_CHANGED))
-    background = rng.normal(size=(n, channels))
+    cells = rng.normal(size=(n, 2, channels))
+    cell_tissue = rng.uniform(0, 1, (n, 2))
+    cell_tissue[:5, 1] = np.nan  # without such cells
     case = np.array(["a"] * 20 + ["b"] * 10)
     logits = rng.normal(size=(n, 2))
 
-    activations = PooledActivations(pooled, tissue, background, np.zeros(channels + 1))
+    activations = PooledActivations(pooled, tissue, cells, cell_tissue, np.zeros(channels + 1))
     (kernel,) = fit_kernels(activations, logits, case, (3.0,))
 
     # The minimum of the stated sum of squares: its gradient is zero.
@@ -71,7 +80,10 @@ def test_fit_kernels_match_weighted_ridge_regression():
             share = 0.5 if copy == 0 else 0.5 / N_CHANGED
             error = pooled[:, copy] @ k - logits[:, 1] * tissue[:, copy]
             total += share * (weight * error**2).sum()
-        return total + 0.3 * (weight * (background @ k) ** 2).sum()
+        for band in range(2):
+            error = cells[:, band] @ k - logits[:, 1] * cell_tissue[:, band]
+            total += np.nansum(weight * error**2)
+        return total
 
     best = loss(kernel[:, 1])
     for _ in range(20):
@@ -98,7 +110,9 @@ def test_fit_kernels_background_gets_no_evidence():
     case, logits = np.arange(50).astype(str), pooled.sum(axis=1)[:, None]
 
     plain = fit_kernels(activations, logits, case, (1e-6,))[0, :, 0]
-    glass = dataclasses.replace(activations, background=np.tile([100.0, 0.0], (50, 1)))
+    glass = dataclasses.replace(
+        activations, cells=np.tile([100.0, 0.0], (50, 1, 1)), cell_tissue=np.zeros((50, 1))
+    )
     without = fit_kernels(glass, logits, case, (1e-6,))[0, :, 0]
 
     np.testing.assert_allclose(plain, [1.0, 1.0], atol=0.01)

@@ -26,7 +26,8 @@ def fixed(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Networks:
     rng = np.random.default_rng(0)
     n = len(networks.source.table)
     pooled = rng.normal(size=(n, 4, 6)) + networks.source.malignant[:, None, None] * 0.5
-    found = PooledActivations(pooled, np.ones((n, 4)), np.zeros((n, 6)), np.zeros(7))
+    no_cells = (np.zeros((n, 1, 6)), np.full((n, 1), np.nan))
+    found = PooledActivations(pooled, np.ones((n, 4)), *no_cells, np.zeros(7))
     monkeypatch.setattr(networks, "activations_without", lambda folds, fold: found)
     return networks
 
