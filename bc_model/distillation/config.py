@@ -11,6 +11,8 @@ from bc_model.utils.serialization import to_json
 MAGNIFICATIONS = (100, 200)
 """Magnifications for which the bundled model is trained and evaluated."""
 
+_LAST_LAYER_OPTIONS = ("teacher_weights", "last_penalty")
+
 
 @dataclass(frozen=True)
 class DistillationConfig:
@@ -121,5 +123,6 @@ class DistillationConfig:
 
     @property
     def key(self) -> str:
-        """The SHA-256 of all options."""
-        return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
+        """The SHA-256 of the options of the networks, without those of the last layer."""
+        options = {k: v for k, v in to_json(self).items() if k not in _LAST_LAYER_OPTIONS}
+        return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
