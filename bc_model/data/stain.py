@@ -23,6 +23,9 @@ _MIN_COLOR_SPREAD = 4.0
 """Mean difference of the largest and smallest channel, 0 to 255, below which an image is grayscale.
 The smallest value of 1,053 BreakHis images is 7.9."""
 
+_MIN_BACKGROUND_BRIGHTNESS, _MAX_BACKGROUND_SPREAD = 200, 32
+"""Background is bright in every channel and has a small difference of the channels, 0 to 255."""
+
 _DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1.0) / 256.0)
 _LN_10 = np.float32(np.log(10.0))
 
@@ -107,3 +110,26 @@ def are_gray(pixels: np.ndarray) -> np.ndarray:
         brightest = np.maximum(np.maximum(red, green), blue)
         spreads.append((brightest - np.minimum(np.minimum(red, green), blue)).mean())
     return np.array(spreads) < _MIN_COLOR_SPREAD
+
+
+def background_mask(rgb: np.ndarray) -> np.ndarray:
+    """Return the pixels of empty glass: near white and of low saturation.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (..., 3), uint8
+        Pixels in RGB.
+
+    Returns
+    -------
+    ndarray of shape (...), bool
+
+    Examples
+    --------
+    >>> background_mask(np.array([[240, 235, 238], [230, 180, 210]], np.uint8)).tolist()
+    [True, False]
+    """
+    darkest, brightest = rgb.min(axis=-1), rgb.max(axis=-1)
+    is_pale = brightest - darkest < _MAX_BACKGROUND_SPREAD
+    mask: np.ndarray = (darkest > _MIN_BACKGROUND_BRIGHTNESS) & is_pale
+    return mask

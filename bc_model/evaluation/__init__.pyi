@@ -25,7 +25,6 @@ from .error_analysis import (
 from .estimates import metric_functional
 from .evaluate import evaluate_predictions, evaluate_split
 from .explanation_checks import (
-    background_mask,
     check_explanations,
     compare_randomized,
     make_mosaics,
@@ -79,7 +78,6 @@ __all__ = [
     "ThresholdChoice",
     "ThresholdResult",
     "all_metrics",
-    "background_mask",
     "bootstrap_t",
     "build_error_gallery",
     "case_table",

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bc_model.data.breakhis import CLASSES
+from bc_model.data.stain import background_mask
 from bc_model.errors import DataError
 from bc_model.evaluation.estimates import estimate_mean
 from bc_model.evaluation.predictions import case_names
-from bc_model.gradcam import Heatmap
+from bc_model.gradcam import Heatmap, resize_heatmap
 from bc_model.inference.model_card import (
     ExplanationChecks,
     PointingResult,
@@ -28,52 +28,28 @@ if TYPE_CHECKING:
 Heatmaps = Sequence[dict[str, Heatmap]]
 """A heatmap per class for each image, such as the second result of `Engine.explain`."""
 
-MIN_BACKGROUND_VALUE = 200
-"""Smallest mean of the three channels of a background pixel, 0 to 255."""
-MAX_BACKGROUND_SATURATION = 0.12
-"""Largest saturation of a background pixel: the spread of its channels divided by the largest."""
 
+def share_in_mask(heatmap: Heatmap, mask: np.ndarray) -> tuple[float, float]:
+    """Return the proportion of a heatmap in a mask, and whether its maximum is in the mask, 1 or 0.
 
-def background_mask(rgb: np.ndarray) -> NDArray[np.bool_]:
-    """Return which pixels are empty glass: nearly white and not colored.
-
-    Examples
-    --------
-    >>> background_mask(np.array([[[240, 238, 242], [236, 178, 206], [120, 118, 121]]], np.uint8))
-    array([[ True, False, False]])
-    """
-    values = rgb.astype(np.float32)
-    largest = values.max(axis=2)
-    saturation = (largest - values.min(axis=2)) / np.maximum(largest, 1.0)
-    bright = values.mean(axis=2) >= MIN_BACKGROUND_VALUE
-    return np.asarray(bright & (saturation <= MAX_BACKGROUND_SATURATION))
-
-
-def share_in_mask(raw: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """Return the proportion of a heatmap in a mask, and that of its largest cell in the mask.
-
-    Every cell of the heatmap is spread evenly over its area of the image. Both are NaN if the
-    heatmap is empty.
+    The cells are placed as in `resize_heatmap`. Both are NaN if the heatmap is empty.
 
     Parameters
     ----------
-    raw : ndarray of shape (map_height, map_width)
-        Non-negative values.
+    heatmap : Heatmap
     mask : ndarray of shape (height, width), bool
         Region of the pixels that the network saw.
 
     Examples
     --------
-    >>> share_in_mask(np.array([[1.0, 3.0]]), np.array([[True, True, True, False]]))
-    (0.625, 0.5)
+    >>> share_in_mask(Heatmap("benign", np.ones((2, 4), np.float32)), np.eye(2, 4, dtype=bool))
+    (0.25, 1.0)
     """
-    total = float(raw.sum())
-    if total <= 0.0:
+    if heatmap.is_empty:
         return np.nan, np.nan
-    covered = cv2.resize(
-        mask.astype(np.float32), (raw.shape[1], raw.shape[0]), interpolation=cv2.INTER_AREA
-    )
-    return float((raw * covered).sum() / total), float(covered.flat[int(raw.argmax())])
+    values = resize_heatmap(heatmap, *mask.shape)
+    peak = np.unravel_index(values.argmax(), values.shape)
+    return float(values[mask].sum() / values.sum()), float(mask[peak])
 
 
 def check_explanations(
@@ -118,13 +94,13 @@ def check_explanations(
             f"for {len(pixels)} images. Explain the images again."
         )
     masks = [background_mask(image) for image in pixels]
-    maps = [pair[name].raw for pair, name in zip(heatmaps, predicted, strict=True)]
+    maps = [pair[name] for pair, name in zip(heatmaps, predicted, strict=True)]
     mass, peak = np.array(
-        [share_in_mask(raw, mask) for raw, mask in zip(maps, masks, strict=True)]
+        [share_in_mask(heatmap, mask) for heatmap, mask in zip(maps, masks, strict=True)]
     ).T
     area = np.array([mask.mean() for mask in masks])
     shown = ~np.isnan(mass)
-    totals = np.array([raw.sum() for raw in maps], np.float64)[shown]
+    totals = np.array([heatmap.contribution for heatmap in maps])[shown]
     pooled = float(totals @ mass[shown] / totals.sum()) if shown.any() else None
 
     def mean(values: np.ndarray, scope: np.ndarray, is_proportion: bool) -> Metric:
@@ -224,8 +200,8 @@ def measure_pointing(
 ) -> PointingResult:
     """Measure whether the heatmaps of a class point to its regions (pointing game).
 
-    A hit is a largest value in a cell of which more than half is in the region. An empty heatmap
-    is a miss, and its proportion in the region counts as 0.
+    A hit is a maximum in the region. An empty heatmap is a miss, and its proportion in the region
+    counts as 0.
 
     Parameters
     ----------
@@ -244,10 +220,7 @@ def measure_pointing(
     """
     names = case_names(case)
     shares = np.array(
-        [
-            share_in_mask(pair[class_name].raw, mask)
-            for pair, mask in zip(heatmaps, masks, strict=True)
-        ]
+        [share_in_mask(pair[class_name], mask) for pair, mask in zip(heatmaps, masks, strict=True)]
     ).reshape(-1, 2)
     is_empty = np.isnan(shares[:, 0])
     mass, peak = np.nan_to_num(shares).T

@@ -14,8 +14,9 @@ TISSUE, GLASS = (200, 120, 170), (242, 240, 243)
 
 
 def pair(benign: list[list[float]], malignant: list[list[float]]) -> dict[str, Heatmap]:
+    """Return heatmaps whose values fill blocks of 4 x 4 px."""
     return {
-        name: Heatmap(name, np.array(raw, np.float32))
+        name: Heatmap(name, np.kron(raw, np.ones((4, 4))).astype(np.float32))
         for name, raw in (("benign", benign), ("malignant", malignant))
     }
 
