@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bc_model import data, evaluation, experiments, inference, reporting, training
+from bc_model.checks import check_to_json
 from bc_model.cli.options import (
     MODEL,
     PATH,
@@ -132,15 +133,17 @@ def _label(name: str) -> str:
 def evaluate_robustness(model: Path, data_dir: Path, as_json: bool) -> None:
     """Measure how blur, compression, crops, staining and scale affect the predictions of MODEL.
 
-    MODEL is a run, a directory or 'bundled'. All images of DATA are used.
+    MODEL is a run, a directory or 'bundled'. All images of DATA are used. A check states how many
+    of them the model was trained on.
     """
     bundle = inference.open_bundle(model)
     dataset = load_dataset(data_dir)
     table = evaluation.evaluate_robustness(
         inference.Engine(bundle), dataset, progress=progress("predicting")
     )
+    checks = inference.find_seen_images(bundle, dataset.images).checks
     if as_json:
-        print_json(to_json(table))
+        print_json(to_json(table) | {"checks": [check_to_json(check) for check in checks]})
         return
     click.echo(f"unchanged images: ROC AUC {table.unchanged_roc_auc}")
     header = ["change", "class changes", "to malignant", "to benign", "ROC AUC"]
@@ -153,6 +156,7 @@ def evaluate_robustness(model: Path, data_dir: Path, as_json: bool) -> None:
     ]  # fmt: skip
     for line in format_table([header, *rows]):
         click.echo(f"  {line}")
+    print_checks(checks)
 
 
 @click.command()

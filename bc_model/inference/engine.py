@@ -255,11 +255,12 @@ class Head:
         [True, True, False]
         """
         constant: np.ndarray = ~np.any(pooled, axis=1)
+        if self.negative_slope > 0.0:
+            return constant
         x = pooled
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
             x = self._activate(_product(x, kernel) + bias)
-            if self.negative_slope == 0.0:
-                constant |= ~x.any(axis=1)
+            constant |= ~x.any(axis=1)
         return constant
 
     def gradient(self, pooled: np.ndarray) -> np.ndarray:

@@ -303,9 +303,11 @@ def test_evaluate_robustness_prints_a_row_for_each_change(
     code, out, _ = command("evaluate-robustness", tiny_run.path, synthetic_dataset)
     assert code == 0
     assert "Blur, 2 px" in out
+    assert "BC321" in out  # the run was trained on some of the images
     code, out, _ = command("evaluate-robustness", tiny_run.path, synthetic_dataset, "--json")
     assert code == 0
     table = json.loads(out)
+    assert "BC321" in {check["code"] for check in table["checks"]}
     blur = table["rows"][0]
     assert blur["name"] == "blur_2"
     n_flips = blur["n_to_malignant"] + blur["n_to_benign"]
