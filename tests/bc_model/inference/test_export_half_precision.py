@@ -14,6 +14,7 @@ from bc_model.inference.model_card import ModelCard
 from bc_model.model import build_model, reference_logits
 from bc_model.training.initial_weights import load_initial_weights
 from bc_model.training.run import Run
+from tests.bc_model.networks import randomize_batch_norm
 
 SIDE_PX = 32
 
@@ -21,13 +22,8 @@ SIDE_PX = 32
 @pytest.fixture(scope="module")
 def resnet():
     """Return a ResNet50 with random batch normalization weights."""
-    import keras
-
     model = build_model("resnet50", image_size=(SIDE_PX, SIDE_PX), weights="none", dense_units=(5,))
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    randomize_batch_norm(model)
     return model
 
 

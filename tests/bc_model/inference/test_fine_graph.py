@@ -21,6 +21,7 @@ from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, supported_r
 from bc_model.inference.precision import Parity
 from bc_model.model import build_model, last_conv_output
 from bc_model.training.run import Run
+from tests.bc_model.networks import randomize_batch_norm
 
 SIZE = (70, 100)
 """Not a multiple of 32: the last block has 3x4 cells, and the finer ones 5x7 and 9x13."""
@@ -36,10 +37,7 @@ def make_pixels(n_images: int, size: tuple[int, int]) -> np.ndarray:
 def network() -> keras.Model:
     keras.utils.set_random_seed(3)
     model = build_model("resnet50", image_size=SIZE, dense_units=(6,))
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    randomize_batch_norm(model)
     return model
 
 
