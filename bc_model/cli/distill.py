@@ -35,7 +35,8 @@ FOLD_FILE = Path("folds") / "dsfold1.txt"
     help="Directory for intermediate results, from which an interrupted build resumes.",
 )  # fmt: skip
 @click.option(
-    "--processes", type=click.IntRange(0, 61), default=usable_cores, show_default="all cores",
+    "--processes", type=click.IntRange(0, 61), default=lambda: min(usable_cores(), 61),
+    show_default="all cores",
     help="Processes that make training views. The result is the same.",
 )  # fmt: skip
 @click.option(
@@ -59,20 +60,21 @@ def build_bundled(
     logging.getLogger("bc_model").setLevel(logging.INFO)
     _require_datasets(data_dir)
     check_writable(work)
+    out = out or inference.bundled_model_dir("bundled")
+    config = distillation.DistillationConfig()
+    if not train_only:
+        distillation.require_buildable(out, config)
     fold_file = data_dir / FOLD_FILE if (data_dir / FOLD_FILE).is_file() else None
     if fold_file is None:
         click.echo(f"No {data_dir / FOLD_FILE}. The official folds are skipped.", err=True)
     extra = tuple(name for name in EXTRA_DATASETS if (data_dir / name).is_dir())
-    networks = distillation.prepare_networks(
-        data_dir, DATASETS, extra, work, distillation.DistillationConfig(), processes
-    )
+    networks = distillation.prepare_networks(data_dir, DATASETS, extra, work, config, processes)
     if train_only:
         distillation.cross_validate_protocols(networks, fold_file)
         networks.final_model()
         text = f"Training results written to {work}"
         print_json({"work": str(work)}) if as_json else click.echo(text)
         return 0
-    out = out or inference.bundled_model_dir("bundled")
     bundle = distillation.build_bundled_model(networks, out, fold_file)
     if as_json:
         print_json(to_json(bundle.card))

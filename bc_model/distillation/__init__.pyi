@@ -3,6 +3,7 @@ from .build import (
     cross_validate_protocols,
     nested_cross_validate,
     prepare_networks,
+    require_buildable,
 )
 from .config import DistillationConfig
 from .cross_validation import Networks
@@ -36,4 +37,5 @@ __all__ = [
     "measure_left_out",
     "nested_cross_validate",
     "prepare_networks",
+    "require_buildable",
 ]

@@ -117,27 +117,41 @@ def mix_views(first: View, second: View, rng: np.random.Generator) -> tuple[View
     return View(pixels, background, mpp, first.frame_width_px), float(proportion)
 
 
+class Variants(NamedTuple):
+    """A complete image and its augmented variants at the input size of the network.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (1 + n_variants, height, width, 3), uint8
+        The complete image is first.
+    crop_proportions : ndarray of shape (1 + n_variants,), float64
+        Side length of the crop relative to the frame; 1 for the complete image and for variants
+        with other colors.
+    """
+
+    pixels: np.ndarray
+    crop_proportions: np.ndarray
+
+
 def sample_variants(
     frame: np.ndarray, config: DistillationConfig, rng: np.random.Generator
-) -> np.ndarray:
-    """Return the complete image and its augmented variants at the input size of the network.
+) -> Variants:
+    """Return the complete image and its augmented variants.
 
     Two variants of three are crops of 50 to 100 %, the others have slightly changed colors.
-
-    Returns
-    -------
-    ndarray of shape (1 + n_variants, height, width, 3), uint8
     """
-    whole = resize(frame, config.image_size)
-    variants = [whole]
+    complete = resize(frame, config.image_size)
+    variants, proportions = [complete], [1.0]
     for number in range(config.n_variants):
         if number % 3 < 2:
-            scale = rng.uniform(*_VARIANT_CROP_RANGE)
-            crop = _random_crop(frame, (scale, scale), rng)
+            proportion = rng.uniform(*_VARIANT_CROP_RANGE)
+            crop = _random_crop(frame, (proportion, proportion), rng)
             variants.append(resize(crop, config.image_size))
         else:
-            variants.append(jitter_colors(whole, _VARIANT_STAIN_JITTER, rng))
-    return np.stack(variants)
+            proportion = 1.0
+            variants.append(jitter_colors(complete, _VARIANT_STAIN_JITTER, rng))
+        proportions.append(proportion)
+    return Variants(np.stack(variants), np.array(proportions))
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -123,7 +123,7 @@ def prepare_networks(
 
 def build_bundled_model(
     networks: Networks, bundle_dir: Path, fold_file: Path | None,
-    search_space: SearchSpace | None = SEARCH_SPACE,
+    search_space: SearchSpace = SEARCH_SPACE,
 ) -> Bundle:  # fmt: skip
     """Cross-validate the configuration, train on all images, and write the model bundle.
 
@@ -135,8 +135,8 @@ def build_bundled_model(
         Directory of the bundle; replaced if it exists.
     fold_file : Path or None
         Official fold file.
-    search_space : SearchSpace or None
-        Search space of nested cross-validation; None omits it.
+    search_space : SearchSpace
+        Search space of nested cross-validation.
 
     Returns
     -------
@@ -148,16 +148,11 @@ def build_bundled_model(
         The bundle cannot be written to this directory, there are too few folds for nested
         cross-validation, or the Keras backend is not TensorFlow.
     """
-    _require_bundle_dir(bundle_dir)
-    _require_tensorflow_backend()
-    if search_space:
-        require_folds(networks.config)
+    require_buildable(bundle_dir, networks.config)
     source = networks.source
     _require_tissue(source, bundle_dir)
     results = cross_validate_protocols(networks, fold_file)
-    nested_result, nested_predictions = None, None
-    if search_space:
-        nested_result, nested_predictions = nested_cross_validate(networks, search_space)
+    nested_result, nested_predictions = nested_cross_validate(networks, search_space)
     model = networks.final_model()
     reports = protocol_reports(source.table, results)
     temperature = fit_pooled_temperature(source.table, results[0].folds, results[0].logits)
@@ -165,8 +160,8 @@ def build_bundled_model(
         bundle_dir.name, source, networks.config, results, reports, temperature,
         model.count_params(), nested_result,
     )  # fmt: skip
-    # int8 is not part of the bundle, which would be half as large again.
-    measured = measure_left_out(networks, results[0].folds, card, ("f32", "bf16"))
+    # The graph of int8 is measured but not shipped, because it is half as large as all other files.
+    measured = measure_left_out(networks, results[0].folds, card)
     metrics = replace(
         card.metrics, robustness=measured.robustness, explanations=measured.explanations
     )
@@ -179,9 +174,8 @@ def build_bundled_model(
         tables = {
             CROSS_VALIDATION_FILE: predictions_to_csv(predictions),
             SEEN_IMAGES_FILE: SeenImages(known, is_complete=True).to_csv(),
+            NESTED_CROSS_VALIDATION_FILE: predictions_to_csv(nested_predictions),
         }
-        if nested_predictions is not None:
-            tables[NESTED_CROSS_VALIDATION_FILE] = predictions_to_csv(nested_predictions)
         files = dict(draft.card.files)
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
@@ -193,8 +187,14 @@ def build_bundled_model(
     )
 
 
+def require_buildable(bundle_dir: Path, config: DistillationConfig) -> None:
+    """Raise `ConfigError` as `build_bundled_model` does, before hours of work."""
+    require_folds(config)
+    _require_bundle_dir(bundle_dir)
+    _require_tensorflow_backend()
+
+
 def _require_bundle_dir(bundle_dir: Path) -> None:
-    """Refuse an invalid directory before hours of training."""
     if not is_name(bundle_dir.name):
         raise ConfigError(
             f"Invalid model directory '{bundle_dir}'. Expected a name of letters, digits, '.', '_' "
@@ -210,7 +210,7 @@ def _require_bundle_dir(bundle_dir: Path) -> None:
 
 
 def _require_tensorflow_backend() -> None:
-    """Refuse another backend, which cannot export a model, before hours of training."""
+    """Refuse another backend, which cannot export a model."""
     require_tensorflow()
     import keras
 
@@ -390,27 +390,27 @@ def bundled_model_card(
         threshold=DecisionThreshold(0.5, "default, not selected on images"),
         temperature=replace(temperature, method=method),
         limits=f"{LIMITS} The bundled model was trained on only {n_cases} cases. Its metrics are "
-        "from a case-level cross-validation of these cases. Its training targets are the logits of "
-        "linear models of color, texture and general visual features, so it probably relies on "
-        "them more than on single cells.",
+        f"from a case-level cross-validation of {reports[0].n_cases} of these cases. Its training "
+        "targets are the logits of linear models of color, texture and general visual features, so "
+        "it probably relies on them more than on single cells.",
     )
 
 
 def _summarize_stain(source: TrainingImages) -> StainStatistics:
-    """Return the stain statistics, and how often the input check warns for a held-out case."""
+    """Return the stain statistics, and how often the input check warns for a left-out case."""
     stain, gray = stain_statistics(source.pixels), are_gray(source.pixels)
     n_unusual = 0.0
-    for held_out in (source.case == case for case in np.unique(source.case)):
-        statistics = summarize_staining(stain[~held_out], gray[~held_out])
-        proportion = measure_out_of_distribution_proportion(stain[held_out], statistics)
-        n_unusual += proportion * held_out.sum()
+    for left_out in (source.case == case for case in np.unique(source.case)):
+        statistics = summarize_staining(stain[~left_out], gray[~left_out])
+        proportion = measure_out_of_distribution_proportion(stain[left_out], statistics)
+        n_unusual += proportion * left_out.sum()
     proportion = float(n_unusual / len(stain))
     return replace(summarize_staining(stain, gray), out_of_distribution_proportion=proportion)
 
 
 def _describe_network(config: DistillationConfig) -> str:
     return (
-        "networks trained like the bundled model except for the selected settings "
+        "networks trained like the bundled model, whose last layer has the selected options "
         f"({config.steps:,} steps of {config.batch_size} augmented views)"
     )
 

@@ -102,7 +102,7 @@ class DistillationConfig:
     jpeg_quality: tuple[int, int] = (40, 95)
     n_variants: int = 6
     n_components: int = 64
-    teacher_weights: tuple[float, ...] = (2.0, 1.0, 1.0, 1.0)
+    teacher_weights: tuple[float, ...] = (0.5, 2.0, 1.0, 1.0)
     penalties: tuple[float, ...] = (0.1, 0.01, 0.01, 0.01)
     last_penalty: float = 30.0
     feature_weight: float = 1.0

@@ -24,7 +24,12 @@ from bc_model.distillation.folds import (
     is_test_image,
     is_training_image,
 )
-from bc_model.distillation.last_layer import HeadOptions, LastLayer, PooledActivations
+from bc_model.distillation.last_layer import (
+    MEASUREMENT_VERSION,
+    HeadOptions,
+    LastLayer,
+    PooledActivations,
+)
 from bc_model.distillation.view_pool import ViewPool
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
@@ -84,8 +89,8 @@ class Networks:
     def final_model(self) -> keras.Model:
         """Return the network that is trained on all images, with its last layer."""
         is_train = np.ones(len(self.source.table), bool)
-        key = cache_key(self.config, self.source.table, np.where(is_train, ALWAYS_TRAINED, 0))
-        file = self._work_dir / f"all-{key}.npz"
+        key = cache_key(self.config, self.source.table, np.full(len(is_train), ALWAYS_TRAINED))
+        file = self._work_dir / f"all-{key}"
         activations = self._load_or_train(file, is_train, self.config.seed)
         return self.set_last_layer(self._build_network(file), activations, is_train)
 
@@ -102,7 +107,7 @@ class Networks:
 
     def _fold_file(self, folds: Folds, fold: int) -> Path:
         key = cache_key(self.config, self.source.table, folds.assignment)
-        return self._work_dir / f"{folds.protocol}-{fold}-{key}.npz"
+        return self._work_dir / f"{folds.protocol}-{fold}-{key}"
 
     def _build_network(self, file: Path) -> keras.Model:
         from bc_model.distillation.student import build_network
@@ -112,8 +117,9 @@ class Networks:
         return model
 
     def _load_or_train(self, file: Path, is_train: np.ndarray, seed: int) -> PooledActivations:
-        if file.exists():
-            activations = PooledActivations(**read_npz(file))
+        measured = file.with_suffix(f".activations-{MEASUREMENT_VERSION}.npz")
+        if measured.exists():
+            activations = PooledActivations(**read_npz(measured))
             if len(activations.pooled) == len(is_train):
                 return activations
         from bc_model.distillation.student import last_activations
@@ -125,7 +131,7 @@ class Networks:
         )
         stream = BytesIO()
         np.savez(stream, allow_pickle=False, **vars(activations))
-        write_bytes_atomic(file, stream.getvalue())
+        write_bytes_atomic(measured, stream.getvalue())
         return activations
 
     def _load_or_train_model(
@@ -138,9 +144,10 @@ class Networks:
         from bc_model.distillation.student import train_student
 
         logger.info("Training %s on %d images", file.stem, is_train.sum())
+        checkpoint_file = file.with_suffix(".checkpoint.npz")
         model, scale = train_student(
             self.source, self.pool, is_train, self.config, seed=seed,
-            checkpoint_file=file.with_suffix(".checkpoint.npz"),
+            checkpoint_file=checkpoint_file,
         )  # fmt: skip
         self._work_dir.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.stem}.weights.h5")
@@ -149,6 +156,7 @@ class Networks:
         stream = BytesIO()
         np.save(stream, scale, allow_pickle=False)
         write_bytes_atomic(scale_file, stream.getvalue())
+        checkpoint_file.unlink(missing_ok=True)
         return model, scale
 
 

@@ -71,8 +71,8 @@ def official_folds(table: pd.DataFrame, file: Path, *, clean: bool) -> Folds:
 
 def _assign(splits: Iterable[tuple[np.ndarray, np.ndarray]], n: int) -> np.ndarray:
     assignment = np.empty(n, int)
-    for fold, (_, held_out) in enumerate(splits):
-        assignment[held_out] = fold
+    for fold, (_, left_out) in enumerate(splits):
+        assignment[left_out] = fold
     return assignment
 
 

@@ -68,7 +68,7 @@ class ActivationExtractor:
             options["INFERENCE_NUM_THREADS"] = n_threads
         core = openvino.Core()
         self._networks = [
-            core.compile_model(core.read_model(folder / f"{name}.xml"), "CPU", options)
+            core.compile_model(core.read_model(_graph_file(folder, name)), "CPU", options)
             for name in BLOCKS
         ]
 
@@ -101,7 +101,7 @@ def write_networks(folder: Path) -> None:
     ConfigError
         A package of ``requirements-distill.txt`` is missing.
     """
-    if all((folder / f"{name}.xml").is_file() for name in BLOCKS):
+    if all(_graph_file(folder, name).is_file() for name in BLOCKS):
         return
     import openvino
 
@@ -119,8 +119,14 @@ def write_networks(folder: Path) -> None:
         draft = folder / f"draft-{name}.xml"
         openvino.save_model(graph, draft, compress_to_fp16=False)
         # The weights come first: a graph is complete if its .xml file exists.
-        draft.with_suffix(".bin").replace(folder / f"{name}.bin")
-        draft.replace(folder / f"{name}.xml")
+        file = _graph_file(folder, name)
+        draft.with_suffix(".bin").replace(file.with_suffix(".bin"))
+        draft.replace(file)
+
+
+def _graph_file(folder: Path, name: str) -> Path:
+    """Return the file of a network; its name contains the blocks that it measures."""
+    return folder / f"{'-'.join([name, *map(str, BLOCKS[name])])}.xml"
 
 
 def _load_network(name: str) -> tuple[Any, Any]:

@@ -18,6 +18,9 @@ from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.teacher import Teacher, mean_logit
 from bc_model.evaluation.calibration import case_weights
 
+MEASUREMENT_VERSION = 2
+"""Version of `PooledActivations.measure`, to be increased if its values change."""
+
 N_CHANGED = 3
 """Changed copies of each image: two crops and one with other colors, all of them degraded."""
 
@@ -40,7 +43,7 @@ class PooledActivations:
     pooled : ndarray of shape (n, 1 + N_CHANGED, channels), float32
         Means over the cells of each image and of its changed copies.
     tissue : ndarray of shape (n, 1 + N_CHANGED), float32
-        Proportion of tissue.
+        Proportion of tissue, before changes of color and degradation.
     cells : ndarray of shape (n, n_bands, channels), float32
         Means over the cells of each image whose proportion of background is within a band; zero
         without such cells.
@@ -75,10 +78,8 @@ class PooledActivations:
         pooled, tissue, cells, cell_tissue = [], [], [], []
         for start in range(0, len(source.frames), _BATCH_SIZE):
             frames = source.frames[start : start + _BATCH_SIZE]
-            images = np.stack(
-                [_copies(x, config, start + i) for i, x in enumerate(frames)]
-            )  # (batch, copies, height, width, 3)
-            masks = background_mask(images)
+            copies = [_copies(x, config, start + i) for i, x in enumerate(frames)]
+            images, masks = (np.stack(arrays) for arrays in zip(*copies, strict=True))
             tissue.append(1.0 - masks.mean(axis=(2, 3), dtype=np.float32))
             for number in range(images.shape[1]):
                 activations = forward(images[:, number].astype(np.float32))
@@ -97,12 +98,22 @@ class PooledActivations:
         )  # fmt: skip
 
 
-def _copies(frame: np.ndarray, config: DistillationConfig, number: int) -> np.ndarray:
-    """Return the complete image and its changed copies at the input size."""
+def _copies(
+    frame: np.ndarray, config: DistillationConfig, number: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the complete image and its changed copies at the input size, and their background.
+
+    The shapes are (1 + N_CHANGED, height, width, 3), uint8, and (1 + N_CHANGED, height, width),
+    bool. The background is that of the image before other colors and degradation, which can turn
+    glass into apparent tissue.
+    """
     rng = np.random.default_rng([config.seed, number, 2])
-    whole, *changed = sample_variants(frame, config, rng)[: 1 + N_CHANGED]
+    variants = sample_variants(frame, config, rng)
+    unchanged, *changed = variants.pixels[: 1 + N_CHANGED]
+    masks = background_mask(variants.pixels[: 1 + N_CHANGED])
+    masks[variants.crop_proportions[: 1 + N_CHANGED] == 1.0] = masks[0]
     width = float(config.image_size[1])
-    return np.stack([whole, *(degrade(image, width, config, rng) for image in changed)])
+    return np.stack([unchanged, *(degrade(x, width, config, rng) for x in changed)]), masks
 
 
 def _mean_bands(
@@ -232,8 +243,8 @@ def fit_kernels(
         Teachers' logits of the unchanged images. The target is a logit times the proportion of
         tissue, of the image or of a group of its cells.
     case : ndarray of shape (n,), str
-        Cases, which have equal weights. The changed copies of an image together weigh as much as
-        the image.
+        Cases, whose images have equal weights in total. The changed copies of an image together
+        weigh as much as the image, and each group of its cells as much as both together.
     last_penalties : tuple of float
         Ridge strengths, ``alpha`` in scikit-learn, for channels of unit root mean square.
 

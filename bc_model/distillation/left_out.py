@@ -40,7 +40,12 @@ from bc_model.inference.model_card import (
     RandomizationResult,
     RobustnessTable,
 )
-from bc_model.inference.precision import Parity, compare_precision, supported_precisions
+from bc_model.inference.precision import (
+    PRECISIONS,
+    Parity,
+    compare_precision,
+    supported_precisions,
+)
 from bc_model.inference.quantization import N_CALIBRATION_IMAGES, quantize
 from bc_model.model import reference_logits
 
@@ -70,7 +75,7 @@ class LeftOutMeasurements:
 
 
 def measure_left_out(
-    networks: Networks, folds: Folds, card: ModelCard, precisions: Iterable[str]
+    networks: Networks, folds: Folds, card: ModelCard, precisions: Iterable[str] = PRECISIONS
 ) -> LeftOutMeasurements:
     """Measure the networks of all folds, each on the images of its left-out cases.
 
@@ -96,8 +101,9 @@ def measure_left_out(
             bundle = write_half_precision_bundle(model, Path(folder) / "model", card, first)
             if "int8" in usable:
                 is_train = is_training_image(folds, fold) & ~networks.source.is_extra
-                step = max(1, int(is_train.sum()) // N_CALIBRATION_IMAGES)
-                pixels = networks.source.pixels[is_train][::step][:N_CALIBRATION_IMAGES]
+                rows = np.flatnonzero(is_train)
+                chosen = np.linspace(0, len(rows) - 1, N_CALIBRATION_IMAGES).round().astype(int)
+                pixels = networks.source.pixels[np.unique(rows[chosen])]
                 bundle = quantize(bundle, pixels)
             found.add(_measure_fold(networks, is_test, bundle, usable, seed=fold))
     return found.summarize(usable, card)
@@ -199,9 +205,8 @@ def _point(
 ) -> dict[tuple[str, str], list[tuple[dict[str, Heatmap], np.ndarray, str]]]:
     """Return heatmaps, masks and cases of mosaics and synthetic lesions by kind and class."""
     found = {}
-    for class_name in CLASSES:
-        if len(set(classes)) < len(CLASSES):
-            continue
+    has_both = len(set(classes)) == len(CLASSES)
+    for class_name in CLASSES if has_both else ():
         mosaics, masks = make_mosaics(pixels, classes, class_name, seed=seed)
         own = [case for case, name in zip(cases, classes, strict=True) if name == class_name]
         maps = engine.explain(mosaics).heatmaps

@@ -4,8 +4,9 @@ For each fold of cases, the other folds select the weights and penalties of the 
 penalty of the last layer, and the temperature [1]_. The selection needs no further networks,
 because these options follow from the activations of the network that was trained without the fold.
 
-That network was trained on the other folds, so the selection overestimates performance, and prefers
-weak penalties. The fold of the evaluation is used in no step.
+That network was trained on the other folds, so the selection overestimates performance and prefers
+weak penalties, and the temperature is too low: nested probabilities are too close to 0 and 1. The
+fold of the evaluation is used in no step.
 
 .. [1] Varma and Simon, "Bias in error estimation when using cross-validation for model selection",
    BMC Bioinformatics 7:91, 2006.
@@ -41,7 +42,7 @@ SEARCH_SPACE = SearchSpace(
         "hand-crafted features": (1.0, 0.0, 0.0, 0.0),
         "ImageNet activations": (0.0, 1.0, 1.0, 1.0),
         "equal": (1.0, 1.0, 1.0, 1.0),
-        "hand-crafted features twice": (2.0, 1.0, 1.0, 1.0),
+        "mostly Lite0, block 4": (0.5, 2.0, 1.0, 1.0),
     },
     penalty_factors=(0.1, 1.0, 10.0),
     last_penalties=(3.0, 30.0, 300.0),
@@ -96,15 +97,15 @@ class NestedCrossValidation:
             is_train = is_training_image(self._folds, fold) & (self._folds.assignment != other)
             is_test = is_test_image(source.table, self._folds, other)
             use = is_train & ~source.is_extra
-            taught = teacher_logits(
+            targets = teacher_logits(
                 source, self._networks.pool.variants, use, self._penalties(factor)
             )
             kernels = fit_kernels(
-                activations.select(use), taught[use], source.case[use], space.last_penalties
+                activations.select(use), targets[use], source.case[use], space.last_penalties
             )
             for name, weights in space.teacher_weights.items():
                 for last_penalty, kernel in zip(space.last_penalties, kernels, strict=True):
-                    last = LastLayer.combine(kernel, taught, activations, use, weights)
+                    last = LastLayer.combine(kernel, targets, activations, use, weights)
                     logit = logits.setdefault((name, factor, last_penalty), np.zeros(len(use)))
                     logit[is_test] = last.predict_logit(activations)[is_test]
         malignant, case = source.malignant[is_inner], source.case[is_inner]

@@ -76,7 +76,8 @@ def train_student(
     seed : int
         Determines the weights and the order of the views.
     checkpoint_file : Path, optional
-        File of a `TrainingCheckpoint`, from which training resumes. It is deleted at the end.
+        File of a `TrainingCheckpoint`, from which training resumes. Delete it after the result is
+        saved.
 
     Returns
     -------
@@ -106,8 +107,6 @@ def train_student(
     exported = build_network(config, config.image_size)
     exported.set_weights(network.get_weights())
     kernel, bias = model.get_layer("features").get_weights()
-    if checkpoint:
-        checkpoint.remove()
     return exported, np.append(kernel[:, -1], bias[-1])
 
 
@@ -152,11 +151,12 @@ class ViewTargets:
         )
         normalized = teacher.normalize(pool.features)
         activations = normalized[:, N_FEATURES:]
-        whitening = Whitening.fit(activations[is_train[pool.image]], config.n_components)
+        is_own = is_train[pool.image] & is_train[pool.other]
+        whitening = Whitening.fit(activations[is_own], config.n_components)
         scale = np.log2(pool.mpp)[:, None]
         tissue = 1.0 - pool.background.mean(axis=(1, 2), dtype=np.float32)[:, None] / 255.0
         table = source.table
-        # Only subtypes of training images: the others would tell how many there are.
+        # Only subtypes of training images: the others would show how many there are.
         subtypes = sorted(set(table.loc[is_train, "subtype"]))
         counts = (N_FEATURES, config.n_components, 1)
         weights = (config.feature_weight, config.component_weight, config.scale_weight)
@@ -353,10 +353,6 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         if not is_last and time.monotonic() - self._saved_at >= CHECKPOINT_INTERVAL_S:
             self._save()
             self._saved_at = time.monotonic()
-
-    def remove(self) -> None:
-        """Delete the file after training."""
-        self._file.unlink(missing_ok=True)
 
     def _save(self) -> None:
         arrays: dict[str, Any] = {str(i): np.asarray(v) for i, v in enumerate(self._variables)}

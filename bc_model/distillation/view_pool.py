@@ -44,7 +44,7 @@ BACKGROUND_CELL_PX = 8
 """Side of a cell of the background map of a view, px."""
 
 _CHUNK = 500
-_MAIN_SHARE = 0.8
+_P_MAIN = 0.8
 """Proportion of the views from images at the magnifications of the model."""
 
 _VIEW_OPTIONS = (
@@ -158,13 +158,13 @@ class ViewSampler:
                 by_image.setdefault(int(image), []).append(view)
         self._classes = []
         for _, rows in table.loc[sorted(by_image)].groupby("class"):
-            cells = _cells(rows)
+            strata = _strata(rows)
             views = [
                 [np.concatenate([by_image[image] for image in images]) for images in cases]
-                for cases, _ in cells
+                for cases, _ in strata
             ]
-            shares = np.array([share for _, share in cells])
-            self._classes.append((views, shares / shares.sum()))
+            proportions = np.array([proportion for _, proportion in strata])
+            self._classes.append((views, proportions / proportions.sum()))
         self.n_views = sum(map(len, by_image.values()))
 
     def sample_batch(self, step: int) -> ViewBatch:
@@ -172,8 +172,8 @@ class ViewSampler:
         rng = np.random.default_rng([self._seed, step])
         index = []
         for position in range(self._batch_size):
-            views, shares = self._classes[position % len(self._classes)]
-            cases = views[rng.choice(len(views), p=shares)]
+            views, proportions = self._classes[position % len(self._classes)]
+            cases = views[rng.choice(len(views), p=proportions)]
             case = cases[rng.integers(len(cases))]
             index.append(case[rng.integers(len(case))])
         chosen = np.array(index)
@@ -187,17 +187,17 @@ class ViewSampler:
         return ViewBatch(pixels, background, chosen)
 
 
-def _cells(rows: pd.DataFrame) -> list[tuple[list[list[int]], float]]:
+def _strata(rows: pd.DataFrame) -> list[tuple[list[list[int]], float]]:
     """Return image rows by magnification and case, with the proportion of each magnification."""
-    cells, magnifications = [], rows["magnification"].astype(int)
+    strata, magnifications = [], rows["magnification"].astype(int)
     is_main = magnifications.isin(MAGNIFICATIONS)
     n_main, n_other = (magnifications[mask].nunique() for mask in (is_main, ~is_main))
     for magnification, images in rows.groupby(magnifications):
         cases = [list(case.index) for _, case in images.groupby("case")]
         main = magnification in MAGNIFICATIONS
-        share = _MAIN_SHARE / n_main if main else (1.0 - _MAIN_SHARE) / n_other
-        cells.append((cases, share))
-    return cells
+        proportion = _P_MAIN / n_main if main else (1.0 - _P_MAIN) / n_other
+        strata.append((cases, proportion))
+    return strata
 
 
 @dataclass
@@ -220,7 +220,7 @@ class _Maker:
     def _views(self, number: int, measure: Measure) -> dict[str, Any]:
         config, table = self.config, self.source.table
         rng = np.random.default_rng([config.seed, number])
-        classes = [_cells(rows) for _, rows in table.groupby("class")]
+        classes = [_strata(rows) for _, rows in table.groupby("class")]
         fold = case_folds(table, config).assignment
         views, pixels, rows = [], [], []
         for position in range(min(_CHUNK, config.n_views - number * _CHUNK)):
@@ -257,14 +257,15 @@ class _Maker:
         variants = []
         for image in range(start, min(start + _CHUNK, len(self.source.frames))):
             rng = np.random.default_rng([self.config.seed, image, 1])
-            variants.append(measure(sample_variants(self.source.frames[image], self.config, rng)))
+            frame = self.source.frames[image]
+            variants.append(measure(sample_variants(frame, self.config, rng).pixels))
         return {"variants": np.stack(variants)}
 
 
-def _sample_image(cells: list[tuple[list[list[int]], float]], rng: np.random.Generator) -> int:
+def _sample_image(strata: list[tuple[list[list[int]], float]], rng: np.random.Generator) -> int:
     """Sample a magnification, one of its cases, and an image of the case."""
-    shares = np.array([share for _, share in cells])
-    cases = cells[rng.choice(len(cells), p=shares / shares.sum())][0]
+    proportions = np.array([proportion for _, proportion in strata])
+    cases = strata[rng.choice(len(strata), p=proportions / proportions.sum())][0]
     case = cases[rng.integers(len(cases))]
     return case[rng.integers(len(case))]
 

@@ -76,7 +76,7 @@ def check_explanations(
     case : array_like
         Case of each image; an unknown case is empty.
     images : str
-        Description of the images, such as 'held-out images'.
+        Description of the images, such as 'images of left-out cases'.
     pointing, randomization
         Results of `measure_pointing` and `compare_randomized`.
 
@@ -211,7 +211,7 @@ def measure_pointing(
     case : array_like
         Case of each image; an unknown case is empty. The intervals are over these cases.
     images : str
-        Description of the images, such as 'mosaics of held-out images'.
+        Description of the images, such as 'mosaics of images of left-out cases'.
 
     References
     ----------

@@ -82,7 +82,7 @@ def robustness_table(
     threshold : float
         Decision threshold in [0, 1].
     images : str
-        Description of the images, such as 'held-out images'.
+        Description of the images, such as 'images of left-out cases'.
     perturbations, n_resamples, seed
         Changes in the order of the columns; resamples of the intervals and random seed.
 

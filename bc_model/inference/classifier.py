@@ -184,7 +184,7 @@ def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier
     """
     bundle = open_bundle(bundled_model_dir("bundled") if source == "bundled" else Path(source))
     if precision == "fastest":
-        precision = fastest_precision(bundle.card.precisions)
+        precision = fastest_precision(bundle.card.precisions, bundle.card.files)
     return Classifier(BatchingEngine(Engine(bundle, precision)))
 
 

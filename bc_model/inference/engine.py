@@ -20,17 +20,16 @@ from bc_model.errors import BundleError, ConfigError, DataError, ModelError
 from bc_model.gradcam import Heatmap, find_cell_grid, grad_cam_from_activations
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, require_resolution
-from bc_model.inference.precision import PRECISIONS, is_within_limits, supported_precisions
+from bc_model.inference.precision import (
+    GRAPH_FILES,
+    PRECISIONS,
+    is_within_limits,
+    supported_precisions,
+)
 from bc_model.utils.arrays import read_npz
 from bc_model.utils.processor import limited_cores
 
 logger = logging.getLogger("bc_model.inference")
-
-GRAPH_FILES = {
-    "f32": ("served.xml", "served.bin"),
-    "bf16": ("served.xml", "served.bin"),
-    "int8": ("served-int8.xml", "served-int8.bin"),
-}
 
 _SLOPE = "negative_slope"
 _MAX_HEAD_BYTES = 128 * 2**20

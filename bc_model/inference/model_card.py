@@ -333,8 +333,8 @@ class RobustnessRow:
 class RobustnessTable:
     """The effect of changes of the images on the predictions.
 
-    `images` describes the images, such as 'held-out images'. `unchanged_roc_auc` is that of the
-    unchanged images.
+    `images` describes the images, such as 'images of left-out cases'. `unchanged_roc_auc` is the
+    value of the unchanged images.
     """
 
     images: str

@@ -6,7 +6,7 @@ them and the parity check against the Keras model passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 PRECISIONS = ("f32", "bf16", "int8")
+
+GRAPH_FILES = {
+    "f32": ("served.xml", "served.bin"),
+    "bf16": ("served.xml", "served.bin"),
+    "int8": ("served-int8.xml", "served-int8.bin"),
+}
+"""Files of the inference graph of each precision."""
 
 LIMITS = {"f32": (0.001, 0.001), "bf16": (0.01, 0.002), "int8": (0.02, 0.005)}
 """Largest difference of the probability (99th percentile) and of the ROC AUC."""
@@ -79,13 +86,15 @@ def is_within_limits(
     return prob_difference_p99 <= prob_limit and is_auc_within
 
 
-def fastest_precision(parities: Mapping[str, Parity]) -> str:
+def fastest_precision(parities: Mapping[str, Parity], files: Container[str]) -> str:
     """Return the fastest precision that passed its parity check, on this processor.
 
     Parameters
     ----------
     parities : mapping of str to Parity
         Results of the parity checks by precision, as in the model card.
+    files : container of str
+        Names of the files of the model. A precision can have passed without being shipped.
 
     Returns
     -------
@@ -96,6 +105,8 @@ def fastest_precision(parities: Mapping[str, Parity]) -> str:
     for precision in reversed(PRECISIONS):
         parity = parities.get(precision)
         if parity is None or precision not in supported or not parity.passes_parity:
+            continue
+        if any(name not in files for name in GRAPH_FILES[precision]):
             continue
         if is_within_limits(precision, parity.prob_difference_p99, parity.auc_difference):
             return precision

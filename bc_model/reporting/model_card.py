@@ -85,7 +85,7 @@ def _blocks(card: ModelCard) -> Iterator[doc.Block]:
     yield doc.Facts(tuple(model_facts(card)))
     yield doc.Heading("Performance")
     if card.metrics.test:
-        subset = "test" if card.data.n_images.test else "held-out"
+        subset = "test" if card.data.n_images.test else "left-out"
         yield from _performance_blocks(card.metrics.test, subset)
     else:
         yield doc.Text("The model is not evaluated.")
@@ -223,8 +223,9 @@ def _nested_blocks(nested: NestedResult) -> Iterator[doc.Block]:
         f"Evaluated with {nested.network}, each trained without one fold. For each fold, only the "
         f"other folds selected the weights of the teachers ({teachers}), one of "
         f"{len(space.penalty_factors)} factors of their penalties, one of "
-        f"{len(space.last_penalties)} penalties of the last layer, and the temperature. Features, "
-        f"sizes, steps and augmentation were not selected again. {metrics}. "
+        f"{len(space.last_penalties)} penalties of the last layer, and the temperature. The "
+        "training of the networks (features, loss weights, sizes, steps and augmentation) was not "
+        f"selected again. {metrics}. "
         f"{nested.n_images:,} images of {format_case_count(nested.n_cases)} cases."
     )
     rows = tuple(

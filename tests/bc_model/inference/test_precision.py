@@ -5,6 +5,7 @@ import pytest
 
 from bc_model.inference import precision as precision_module
 from bc_model.inference.precision import (
+    GRAPH_FILES,
     LIMITS,
     PRECISIONS,
     Parity,
@@ -139,4 +140,6 @@ def test_fastest_precision_passed_and_is_supported(
 ) -> None:
     monkeypatch.setattr(precision_module, "supported_precisions", lambda: supported)
 
-    assert fastest_precision(parities) == expected
+    files = {name for names in GRAPH_FILES.values() for name in names}
+    assert fastest_precision(parities, files) == expected
+    assert fastest_precision(parities, files - {"served-int8.bin"}) != "int8"
