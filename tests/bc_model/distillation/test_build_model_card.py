@@ -107,7 +107,7 @@ def test_bundled_model_card_has_nested_cross_validation_and_own_metrics(networks
 
     assert found is predictions
     assert nested.network == (
-        "networks trained like the bundled model except for the selected settings "
+        "networks trained like the bundled model, whose last layer has the selected options "
         "(3 steps of 8 augmented views)"
     )
     cases = source.table["case"].nunique()
