@@ -23,8 +23,9 @@ from bc_model.data.synthetic import generate_image
 from bc_model.errors import BundleError, ConfigError, ModelError
 from bc_model.gradcam import GradCAM
 from bc_model.inference.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
-from bc_model.inference.engine import GRAPH_FILES, Engine, Head
+from bc_model.inference.engine import Engine, Head
 from bc_model.inference.model_card import ModelCard, write_model_card
+from bc_model.inference.precision import GRAPH_FILES
 from bc_model.model import (
     build_model,
     head_matrices,
