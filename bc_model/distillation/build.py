@@ -160,7 +160,6 @@ def build_bundled_model(
         bundle_dir.name, source, networks.config, results, reports, temperature,
         model.count_params(), nested_result,
     )  # fmt: skip
-    # The graph of int8 is measured but not shipped, because it is half as large as all other files.
     measured = measure_left_out(networks, results[0].folds, card)
     metrics = replace(
         card.metrics, robustness=measured.robustness, explanations=measured.explanations

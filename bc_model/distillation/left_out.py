@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import generate_lesion
 from bc_model.distillation.cross_validation import Networks
-from bc_model.distillation.folds import Folds, is_test_image, is_training_image
+from bc_model.distillation.folds import Folds, is_test_image
 from bc_model.evaluation.explanation_checks import (
     check_explanations,
     compare_randomized,
@@ -40,13 +40,7 @@ from bc_model.inference.model_card import (
     RandomizationResult,
     RobustnessTable,
 )
-from bc_model.inference.precision import (
-    PRECISIONS,
-    Parity,
-    compare_precision,
-    supported_precisions,
-)
-from bc_model.inference.quantization import N_CALIBRATION_IMAGES, quantize
+from bc_model.inference.precision import Parity, compare_precision, supported_precisions
 from bc_model.model import reference_logits
 
 if TYPE_CHECKING:
@@ -55,6 +49,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bc_model.distillation")
 
 IMAGES = "images of left-out cases"
+
+_PRECISIONS = ("f32", "bf16")
+"""int8 needs a graph of its own, which would make the bundle half as large again."""
 
 _N_LESIONS = 12
 """Synthetic lesions for each fold."""
@@ -74,9 +71,7 @@ class LeftOutMeasurements:
     explanations: ExplanationChecks
 
 
-def measure_left_out(
-    networks: Networks, folds: Folds, card: ModelCard, precisions: Iterable[str] = PRECISIONS
-) -> LeftOutMeasurements:
+def measure_left_out(networks: Networks, folds: Folds, card: ModelCard) -> LeftOutMeasurements:
     """Measure the networks of all folds, each on the images of its left-out cases.
 
     Parameters
@@ -86,11 +81,8 @@ def measure_left_out(
         Case-level folds.
     card : ModelCard
         Card of the bundled model, whose temperature and threshold are used.
-    precisions : iterable of str
-        Precisions to compare, from `PRECISIONS`; those that this processor does not compute
-        natively are skipped.
     """
-    usable = [name for name in precisions if name in supported_precisions()]
+    usable = [name for name in _PRECISIONS if name in supported_precisions()]
     found = _Found()
     for fold in range(networks.config.n_folds):
         logger.info("Measuring the network without fold %d", fold)
@@ -99,12 +91,6 @@ def measure_left_out(
             model = networks.model_without(folds, fold)
             first = networks.source.pixels[is_test][:4]
             bundle = write_half_precision_bundle(model, Path(folder) / "model", card, first)
-            if "int8" in usable:
-                is_train = is_training_image(folds, fold) & ~networks.source.is_extra
-                rows = np.flatnonzero(is_train)
-                chosen = np.linspace(0, len(rows) - 1, N_CALIBRATION_IMAGES).round().astype(int)
-                pixels = networks.source.pixels[np.unique(rows[chosen])]
-                bundle = quantize(bundle, pixels)
             found.add(_measure_fold(networks, is_test, bundle, usable, seed=fold))
     return found.summarize(usable, card)
 

@@ -34,7 +34,7 @@ def card() -> ModelCard:
 @pytest.fixture(scope="module")
 def measured(trained: Networks, card: ModelCard) -> LeftOutMeasurements:
     folds = case_folds(trained.source.table, QUICK)
-    return measure_left_out(trained, folds, card, ("f32",))
+    return measure_left_out(trained, folds, card)
 
 
 def test_measure_left_out_counts_every_image_once(measured, source):

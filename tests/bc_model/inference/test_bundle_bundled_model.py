@@ -120,7 +120,38 @@ def test_bundled_model_metrics_are_leakage_free_with_intervals(bundle: Bundle):
     for name in ("roc_auc", "balanced_accuracy"):
         metric = test.metrics[name]
         assert metric.ci_low < metric.value < metric.ci_high
-    assert len(bundle.card.data.training_cases) == test.n_cases
+    # Some training cases have extra images only, which are not evaluated.
+    assert len(bundle.card.data.training_cases) > test.n_cases
+
+
+@requires_bundled_model
+def test_bundled_model_card_is_robust_and_its_heatmaps_agree(bundle: Bundle):
+    metrics = bundle.card.metrics
+    flips = {row.name: row.flips.value for row in metrics.robustness.rows}
+    checks = metrics.explanations
+
+    assert flips["blur_2"] <= 0.08
+    assert flips["crop_50"] <= 0.12
+    assert flips["jpeg_50"] <= 0.03
+    assert metrics.teacher_correlation >= 0.95
+    assert checks.agreement_by_maximum.value >= 0.97
+    assert checks.pooled_background_mass <= checks.background_area.value / 2
+
+
+@requires_bundled_model
+def test_bundled_model_has_no_constant_answers(bundle: Bundle, pixels: np.ndarray):
+    rng = np.random.default_rng(0)
+    size = (*bundle.image_size, 3)
+    colors = [(255, 255, 255), (0, 0, 0), (255, 0, 0), (128, 128, 128), (230, 180, 210)]
+    flat = [np.full(size, color, np.uint8) for color in colors]
+    noise = [rng.integers(0, 256, size, np.uint8) for _ in range(2)]
+    images = np.stack([*flat, *noise, *pixels])
+
+    explained = Engine(bundle).explain(images)
+
+    assert not explained.is_constant.any()
+    margins = explained.logits[:, 1] - explained.logits[:, 0]
+    assert len(np.unique(margins.round(6))) == len(images)
 
 
 def test_open_bundled_model_verifies_once_and_after_a_change(
@@ -154,7 +185,7 @@ def test_open_bundled_model_without_the_model_raises_weights_error(tmp_path: Pat
 def test_bundled_model_recognizes_original_images_and_no_unseen_images(
     bundle: Bundle, real_data: Path
 ):
-    """The training images are JPEGs and resized frames; the originals are PNGs, here renamed."""
+    """The originals are renamed here, without their cases."""
     n_seen = {}
     originals = load_dataset(real_data / "breakhis_originals").images
     for magnification in (40, 100, 200, 400):
@@ -162,9 +193,8 @@ def test_bundled_model_recognizes_original_images_and_no_unseen_images(
         numbers = [str(number) for number in range(len(rows))]
         renamed = rows.assign(path=[f"{number}.png" for number in numbers], case="", group=numbers)
         n_seen[magnification] = find_seen_images(bundle, renamed).n_seen
-    assert n_seen[100] == (originals["magnification"] == 100).sum()
-    assert n_seen[200] > 0
-    assert (n_seen[40], n_seen[400]) == (0, 0)
+    # All originals are extra training images.
+    assert n_seen == originals["magnification"].value_counts().to_dict()
 
     unseen_images = load_dataset(
         real_data / "idc_patches", labels={"0": "benign", "1": "malignant"}
