@@ -175,7 +175,7 @@ class ViewTargets:
 
         `cells` are the rows and columns of the last activations.
         """
-        i = batch.index
+        i = batch.views
         background = mean_of_cells(batch.background, cells, backbone, BACKGROUND_CELL_PX)
         is_background = (background > _MIN_BACKGROUND).astype(np.float32)[..., None]
         return self.features[i], self.logits[i], is_background, self.labels[i], self.subtypes[i]

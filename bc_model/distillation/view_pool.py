@@ -12,11 +12,11 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -110,7 +110,8 @@ class ViewPool:
         tasks = [("views", number) for number in range(n_chunks)]
         tasks += [("variants", start) for start in range(0, len(source.table), _CHUNK)]
         missing = [task for task in tasks if not _file(folder, task).is_file()]
-        maker = _Maker(source, config, folder)
+        # Each worker process receives a copy of the images.
+        maker = _Maker(replace(source, pixels=source.pixels[:0]), config, folder)
         for done, _ in enumerate(_map(maker, missing, n_processes, make_measure), start=1):
             if done % 10 == 0:
                 logger.info("Made %d of %d parts of the training views", done, len(missing))
@@ -122,15 +123,21 @@ class ViewPool:
         )
 
 
-class ViewBatch:
+class ViewBatch(NamedTuple):
     """Pixels and view numbers of one training batch.
 
-    Pixels are uint8 of shape (n, height, width, 3); the background has the shape (n, rows, columns)
-    of the pool, float32 in [0, 1]; `index` are the numbers of the views.
+    Attributes
+    ----------
+    pixels : ndarray of shape (n, height, width, 3), uint8
+    background : ndarray of shape (n, rows, columns), float32
+        As in the pool, in [0, 1].
+    views : ndarray of shape (n,), int
+        Numbers of the views.
     """
 
-    def __init__(self, pixels: np.ndarray, background: np.ndarray, index: np.ndarray) -> None:
-        self.pixels, self.background, self.index = pixels, background, index
+    pixels: np.ndarray
+    background: np.ndarray
+    views: np.ndarray
 
 
 class ViewSampler:

@@ -74,7 +74,7 @@ def batches(source, pool, is_train, n=100, seed=0):
 def test_sample_batch_uses_only_training_images(source, pool):
     is_train = (source.case != source.case[0]) & ~source.is_extra
 
-    index = np.concatenate([batch.index for batch in batches(source, pool, is_train)])
+    index = np.concatenate([batch.views for batch in batches(source, pool, is_train)])
 
     assert set(np.flatnonzero(~is_train)) & set(pool.image)  # there are views to leave out
     assert is_train[pool.image[index]].all()
@@ -97,14 +97,14 @@ def test_sample_batch_depends_only_on_seed_and_step(source, pool):
     other = batches(source, pool, everything, 3, seed=2)[2]
 
     np.testing.assert_array_equal(first.pixels, again.pixels)
-    assert (first.index != other.index).any()
+    assert (first.views != other.views).any()
 
 
 def test_sample_batch_balances_classes_and_cases(source, pool):
     # One malignant case has a single image, but its views are as frequent as those of others.
     is_first = source.case == source.case[source.malignant][0]
     is_train = ~is_first | (np.cumsum(is_first) == 1)
-    index = np.concatenate([b.index for b in batches(source, pool, is_train, 200)])
+    index = np.concatenate([b.views for b in batches(source, pool, is_train, 200)])
     images = pool.image[index]
 
     assert source.malignant[images].mean() == 0.5
@@ -125,13 +125,13 @@ def test_sample_batch_flips_pixels_and_background_together(source, pool):
     assert 20 < flipped < 60
 
 
-def test_cells_give_extra_magnifications_a_fifth(root):
+def test_strata_give_extra_magnifications_a_fifth(root):
     source = TrainingImages.read(root, ("synthetic",), QUICK.image_size, ("extra",))
     rows = source.table[source.malignant]
 
     shares = {
         int(rows.loc[cases[0][0], "magnification"]): share
-        for cases, share in view_pool._cells(rows)
+        for cases, share in view_pool._strata(rows)
     }
 
     assert shares == pytest.approx({100: 0.4, 200: 0.4, 40: 0.1, 400: 0.1})
