@@ -27,8 +27,7 @@ from bc_model.utils import (
 @click.option(
     "--precision", type=click.Choice(["auto", *inference.PRECISIONS]), default="auto",
     show_default=True,
-    help="Precision of the convolutions. auto: f32 for one image, and for several the fastest "
-    "precision that passed its parity check.",
+    help="Precision; auto: f32 for one image, otherwise the fastest that passed its parity check.",
 )  # fmt: skip
 @json_option
 def explain(

@@ -213,12 +213,12 @@ def test_classify_with_fine_resolution_shows_more_cells_and_the_same_prediction(
     app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
     before = probabilities(app)
-    assert "8 x 5 cells" in texts(app.caption)
+    assert "11 x 7 cells" in texts(app.caption)
 
     app.button_group(key="resolution").set_value("fine").run()
     assert not app.exception
-    assert "15 x 10 cells" in texts(app.caption)
-    assert "8 x 5 cells" not in texts(app.caption)
+    assert "21 x 14 cells" in texts(app.caption)
+    assert "11 x 7 cells" not in texts(app.caption)
     assert probabilities(app) == before
 
 

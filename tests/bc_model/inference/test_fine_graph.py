@@ -29,8 +29,8 @@ SIZE = (70, 100)
 
 def make_pixels(n_images: int, size: tuple[int, int]) -> np.ndarray:
     rng = np.random.default_rng(7)
-    coarse = rng.integers(0, 256, (n_images, size[0] // 10, size[1] // 10, 3), dtype=np.uint8)
-    return coarse.repeat(10, axis=1).repeat(10, axis=2)
+    coarse = rng.integers(0, 256, (n_images, -(-size[0] // 10), -(-size[1] // 10), 3), np.uint8)
+    return coarse.repeat(10, axis=1).repeat(10, axis=2)[:, : size[0], : size[1]]
 
 
 @pytest.fixture(scope="module")
