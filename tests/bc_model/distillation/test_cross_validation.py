@@ -93,6 +93,7 @@ def test_fold_logits_trains_without_the_fold_and_saves_the_activations(networks,
     def spy(source, pool, is_train, config, **kwargs):
         seen.append(is_train)
         trained = train_student(source, pool, is_train, config, **kwargs)
+        kwargs["checkpoint_file"].parent.mkdir(exist_ok=True)
         kwargs["checkpoint_file"].touch()
         return trained
 
