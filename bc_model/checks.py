@@ -106,15 +106,10 @@ MESSAGES: dict[str, Message] = {
         "In training, only resized full BreakHis frames have {width_px} x {height_px} pixels. A "
         "field that was cropped to this size has another scale.",
     ),
-    "BC140": _info(
-        "Scale not stated",
-        "The file does not state the magnification. The model was trained at "
-        "{supported_names:list} ({objectives:list} objective).",
-    ),
-    "BC141": _info(
-        "Scale not compared",
-        "The file states {mpp:.3g} µm per pixel. The model was trained at {supported_names:list} "
-        "(about {mpp_ranges:list} µm per pixel for frames of 700 px width).",
+    "BC140": _blocking(
+        "Scale unknown",
+        "The scale of the image is not known. The model was trained at {supported_names:list} "
+        "({objectives:list} objective). State the scale to get a prediction.",
     ),
     "BC150": _warning(
         "Images too small",
@@ -135,6 +130,31 @@ MESSAGES: dict[str, Message] = {
         "No image features",
         "The model finds no features in {n_found:,} of {n_images:count image}. Their probability "
         "is a constant that does not depend on the image.",
+    ),
+    "BC160": _blocking(
+        "Image too coarse",
+        "The image has {mpp:.3g} µm per pixel. The model needs at most {max_mpp:.3g} µm per pixel, "
+        "because it was trained at {supported_names:list}.",
+    ),
+    "BC161": _blocking(
+        "Field too small",
+        "The image shows {width_um:,.0f} x {height_um:,.0f} µm of tissue. The model needs at least "
+        "{min_width_um:,.0f} x {min_height_um:,.0f} µm.",
+    ),
+    "BC162": _blocking(
+        "Scale contradicts the image",
+        "The texture looks {factor:.1f} times {direction} than the stated scale. Up to "
+        "{limit:.1f} times is accepted. Check the scale.",
+    ),
+    "BC163": _info(
+        "Divided into tiles",
+        "The image is larger than the field of view of the model and was divided into "
+        "{n_tiles:count tile} at {magnification}X. The prediction is their mean.",
+    ),
+    "BC164": _blocking(
+        "Field too large",
+        "The image needs {n_tiles:,} tiles at the scale of the model. Expected at most "
+        "{max_tiles:,}. Cut out a smaller field of view.",
     ),
     "BC201": _warning(
         "Seen in training",

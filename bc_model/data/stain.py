@@ -3,6 +3,7 @@
 Used to compare the staining of datasets and to augment training images, not to normalize images.
 """
 
+import cv2
 import numpy as np
 
 STAIN_COLUMNS = (
@@ -57,6 +58,25 @@ def stain_densities(rgb: np.ndarray) -> np.ndarray:
     density = -np.log10((np.asarray(rgb, np.float64) + 1.0) / 256.0)
     stains: np.ndarray = density @ _UNMIX
     return stains
+
+
+def optical_density(rgb: np.ndarray) -> np.ndarray:
+    """Return the decimal optical density of each channel, same shape, float32.
+
+    Examples
+    --------
+    >>> optical_density(np.array([[255, 127, 24]], np.uint8)).round(2).tolist()
+    [[0.0, 0.30000001192092896, 1.0099999904632568]]
+    """
+    return _DENSITY_OF[rgb]
+
+
+def unmix_density(density: np.ndarray) -> np.ndarray:
+    """Return the density of each stain, float32, for an `optical_density`; see `stain_densities`.
+
+    `density` has the shape (height, width, 3), float32.
+    """
+    return cv2.transform(density, np.ascontiguousarray(_UNMIX.T, np.float32))
 
 
 def augment_stain(rgb: np.ndarray, strength: np.ndarray, shift: np.ndarray) -> np.ndarray:

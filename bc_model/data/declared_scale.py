@@ -1,0 +1,187 @@
+"""The scale of an image as its user, its file or its name declares it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from bc_model.data.breakhis import MPP_RANGE, parse_name
+from bc_model.data.image_scale import MAX_MPP, MIN_MPP, read_scale
+from bc_model.errors import ConfigError
+
+MPP_OF_OBJECTIVE = {4: 2.5, 10: 1.0, 20: 0.5, 40: 0.25}
+"""Typical µm per pixel by objective, as slide scanners store them.
+
+Cameras on microscopes differ by up to a factor of two, so a value in µm per pixel is more precise.
+"""
+
+# Every repetition is bounded, because the time of nested ones is quadratic.
+_OBJECTIVE_HINT = re.compile(
+    r"(?<![A-Za-z0-9.])(?:(4|10|20|40)x|x(4|10|20|40)|(40|100|200|400)x)(?![A-Za-z0-9])",
+    re.IGNORECASE | re.ASCII,
+)
+_MPP_HINT = re.compile(
+    r"(?<![A-Za-z0-9.])([0-9]{1,2}(?:[.p][0-9]{1,6})?)[ _]{0,2}(?:um|\u00b5m|\u03bcm|mpp|mum)"
+    r"(?:[ _/-]{0,1}(?:px|pixel))?(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+_FRAME = re.compile(r"(40|100|200|400)X")
+_OBJECTIVE = re.compile(r"(4|10|20|40)x")
+_MPP = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)(?:um|\u00b5m|\u03bcm)?")
+
+
+@dataclass(frozen=True)
+class DeclaredScale:
+    """The scale that an image has according to its user, its file or its name.
+
+    Attributes
+    ----------
+    mpp : float or None
+        µm per pixel; None if it is unknown, or if only `magnification` is known.
+    source : str
+        Where the scale is from, such as 'user', 'file name', 'BreakHis name', 'OME-XML' or
+        'unknown'.
+    magnification : int or None
+        Magnification of BreakHis, such as 200. The image is then a whole BreakHis frame, whatever
+        its size in pixels.
+    objective : int or None
+        Objective, such as 20 for 20x, from which `mpp` was derived.
+
+    Examples
+    --------
+    >>> scale_from_objective(20).mpp
+    0.5
+    """
+
+    mpp: float | None
+    source: str
+    magnification: int | None = None
+    objective: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """True if the scale is stated in any form."""
+        return self.mpp is not None or self.magnification is not None
+
+
+UNKNOWN_SCALE = DeclaredScale(None, "unknown")
+
+
+def scale_from_objective(objective: int, source: str = "user") -> DeclaredScale:
+    """Return the typical scale of an objective, one of `MPP_OF_OBJECTIVE`.
+
+    Raises
+    ------
+    ConfigError
+        The objective is not listed.
+    """
+    if objective not in MPP_OF_OBJECTIVE:
+        names = ", ".join(f"{value}x" for value in MPP_OF_OBJECTIVE)
+        raise ConfigError(f"Unknown objective {objective}x. Choose one of {names}.")
+    return DeclaredScale(MPP_OF_OBJECTIVE[objective], source, objective=objective)
+
+
+def scale_from_mpp(mpp: float, source: str = "user") -> DeclaredScale:
+    """Return a scale in µm per pixel.
+
+    Raises
+    ------
+    ConfigError
+        The value is not within the range of microscopes.
+    """
+    if not MIN_MPP <= mpp <= MAX_MPP:
+        raise ConfigError(
+            f"Invalid scale {mpp:g} µm per pixel. Expected {MIN_MPP:g} to {MAX_MPP:g}. State the "
+            "width of one pixel in the specimen."
+        )
+    return DeclaredScale(float(mpp), source)
+
+
+def scale_of_frame(magnification: int, width_px: int | None = None) -> DeclaredScale:
+    """Return the scale of a whole BreakHis frame.
+
+    Parameters
+    ----------
+    magnification : int
+        Magnification such as 200 for 200X.
+    width_px : int, optional
+        Width of the image. The µm per pixel of a resized frame follow from it.
+    """
+    mpp = None
+    if width_px and magnification in MPP_RANGE:
+        mpp = math.sqrt(math.prod(MPP_RANGE[magnification])) * 700 / width_px
+    return DeclaredScale(mpp, "BreakHis name", magnification=magnification)
+
+
+def detect_scale(name: str, data: bytes | None = None, width_px: int | None = None) -> DeclaredScale:
+    """Return the scale that an image file states.
+
+    An official BreakHis name comes first, because it is exact for the entire frame. Then the
+    metadata of the file, and hints in its name such as ``40x``, ``0.5um`` or ``0p25mpp``.
+
+    Parameters
+    ----------
+    name : str
+        File name.
+    data : bytes, optional
+        Content of the file.
+    width_px : int, optional
+        Width of the image, for `scale_of_frame`.
+
+    Examples
+    --------
+    >>> detect_scale("tumor_40x.png").mpp, detect_scale("field.png").source
+    (0.25, 'unknown')
+    >>> detect_scale("SOB_B_TA-14-3411F-200-001.png").magnification
+    200
+    """
+    if (parsed := parse_name(name)) is not None:
+        return scale_of_frame(parsed.magnification, width_px)
+    if data is not None and (found := read_scale(data)) is not None:
+        return DeclaredScale(found.mpp, found.source)
+    stem = name.rpartition(".")[0] or name
+    if match := _MPP_HINT.search(stem):
+        mpp = float(match[1].lower().replace("p", "."))
+        if MIN_MPP <= mpp <= MAX_MPP:
+            return DeclaredScale(mpp, "file name")
+    if match := _OBJECTIVE_HINT.search(stem):
+        # A microscope at 400x has a 40x objective and a 10x eyepiece.
+        objective = int(match[1] or match[2] or int(match[3]) // 10)
+        return scale_from_objective(objective, "file name")
+    return UNKNOWN_SCALE
+
+
+def parse_scale(text: str) -> DeclaredScale:
+    """Return the scale for an option of the command line.
+
+    Parameters
+    ----------
+    text : str
+        ``20x`` for an objective, ``0.5`` or ``0.5um`` for µm per pixel, ``200X`` for a whole
+        BreakHis frame, or ``unknown``.
+
+    Raises
+    ------
+    ConfigError
+        The text is none of these.
+
+    Examples
+    --------
+    >>> parse_scale("20x").mpp, parse_scale("0.5um").mpp, parse_scale("200X").magnification
+    (0.5, 0.5, 200)
+    """
+    text = text.strip()
+    if text == "unknown":
+        return UNKNOWN_SCALE
+    if match := _FRAME.fullmatch(text):
+        # A capital X is BreakHis notation, so 40X is a frame and 40x an objective.
+        return DeclaredScale(None, "user", magnification=int(match[1]))
+    if match := _OBJECTIVE.fullmatch(text):
+        return scale_from_objective(int(match[1]))
+    if match := _MPP.fullmatch(text):
+        return scale_from_mpp(float(match[1]))
+    raise ConfigError(
+        f"Invalid scale '{text}'. Expected an objective such as 20x, µm per pixel such as 0.5, a "
+        "BreakHis magnification such as 200X, or unknown."
+    )

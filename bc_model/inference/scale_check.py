@@ -1,0 +1,279 @@
+"""Estimate the scale of an image from its texture, and compare it with the declared scale.
+
+The features of a classifier do not show the scale, because training with resized views makes them
+independent of it. The texture does: nuclei and fibers have the size that they have. A kernel ridge
+regression predicts the µm per pixel from the energy and the shape of the bands of a Laplacian
+pyramid [1]_ of the stains.
+
+.. [1] Burt, P. J. and Adelson, E. H. "The Laplacian Pyramid as a Compact Image Code." IEEE
+   Transactions on Communications 31(4), 1983.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bc_model.checks import Check, Severity, make_check
+from bc_model.data.stain import optical_density, unmix_density
+from bc_model.errors import BundleError, DataError
+from bc_model.utils.arrays import read_npz
+
+SCALE_FILE = "scale.npz"
+
+MIN_WARNING_OCTAVES, MIN_BLOCKING_OCTAVES = 0.5, 0.75
+"""Smallest limits, also for a model whose estimates are more precise."""
+
+_LEVELS = 6
+_GAMMA, _PENALTY = 0.003, 0.1
+_LIMIT_QUANTILES = (0.95, 0.99)
+"""Proportions of the images of left-out cases within the warning and the blocking limit."""
+_VIEWS_PER_IMAGE = 10
+_OCTAVES_FINER, _OCTAVES_COARSER = 1.75, 2.0
+_MAX_SUPPORT = 4000
+_MAX_BYTES = 2**24
+_ARRAYS = ("mean", "sd", "support", "weights", "offset", "limits")
+
+
+@dataclass(frozen=True)
+class ScaleEstimator:
+    """A kernel ridge regression from the texture of a network input to its µm per pixel.
+
+    Attributes
+    ----------
+    mean, sd : ndarray of shape (n_features,), float32
+        Of the features of the training views.
+    support : ndarray of shape (n_views, n_features), float16
+        Standardized features of the training views.
+    weights : ndarray of shape (n_views,), float32
+    offset : float
+        Mean of the training values, in octaves.
+    warning_octaves, blocking_octaves : float
+        Accepted differences from the declared scale.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    support: np.ndarray
+    weights: np.ndarray
+    offset: float
+    warning_octaves: float
+    blocking_octaves: float
+
+    def estimate(self, pixels: np.ndarray) -> float:
+        """Return the estimated µm per pixel of a network input, shape (height, width, 3), uint8."""
+        return float(2.0 ** self._predict(texture_features(pixels)[None])[0])
+
+    def check(self, input_mpp: float, estimated_mpp: float) -> Check | None:
+        """Return a check if the estimate contradicts the declared scale.
+
+        Parameters
+        ----------
+        input_mpp : float
+            µm per pixel of the network input, from the declared scale.
+        estimated_mpp : float
+            From `estimate`, or its median over several tiles.
+
+        Returns
+        -------
+        Check or None
+            BC162, blocking or a warning.
+        """
+        octaves = math.log2(estimated_mpp / input_mpp)
+        if abs(octaves) <= self.warning_octaves:
+            return None
+        is_blocking = abs(octaves) > self.blocking_octaves
+        return make_check(
+            "BC162",
+            severity=Severity.BLOCKING if is_blocking else Severity.WARNING,
+            factor=2.0 ** abs(octaves),
+            direction="coarser" if octaves > 0 else "finer",
+            limit=2.0 ** (self.blocking_octaves if is_blocking else self.warning_octaves),
+        )
+
+    def _predict(self, features: np.ndarray) -> np.ndarray:
+        x = (features - self.mean) / self.sd
+        kernel = np.exp(-_GAMMA * _squared_distances(x, self.support.astype(np.float32)))
+        return np.einsum("nm,m->n", kernel, self.weights) + self.offset
+
+    def save(self, path: Path) -> None:
+        """Write the arrays as ``.npz``, without pickle."""
+        limits = np.array([self.warning_octaves, self.blocking_octaves], np.float32)
+        values = (
+            self.mean, self.sd, self.support, self.weights, np.float32(self.offset), limits,
+        )  # fmt: skip
+        np.savez(path, allow_pickle=False, **dict(zip(_ARRAYS, values, strict=True)))
+
+    @classmethod
+    def load(cls, path: Path) -> ScaleEstimator:
+        """Read a file that `save` wrote; a `BundleError` if it is damaged."""
+        try:
+            arrays = read_npz(path, max_bytes=_MAX_BYTES)
+            mean, sd, support, weights, offset, limits = (arrays[name] for name in _ARRAYS)
+        except (OSError, DataError, KeyError) as error:
+            raise BundleError(
+                f"{path} does not contain a scale estimator ({error}). Copy the model again."
+            ) from error
+        n_views, n_features = support.shape if support.ndim == 2 else (0, 0)
+        shapes = (mean.shape, sd.shape, weights.shape, offset.shape, limits.shape)
+        are_finite = all(np.isfinite(array).all() for array in arrays.values())
+        if shapes != ((n_features,), (n_features,), (n_views,), (), (2,)) or not are_finite:
+            raise BundleError(
+                f"The arrays in {path} do not fit together. Copy the model again."
+            )
+        return cls(mean, sd, support, weights, float(offset), float(limits[0]), float(limits[1]))
+
+
+def texture_features(pixels: np.ndarray) -> np.ndarray:
+    """Return features of the texture at all scales, shape (n_features,), float32.
+
+    For each band of the Laplacian pyramids of hematoxylin, eosin and optical density: the logarithm
+    of its standard deviation relative to the image, skewness, kurtosis, mean magnitude, and the
+    correlation of magnitudes between neighboring bands.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (height, width, 3), uint8
+        Network input. At least 64 pixels per side.
+    """
+    density = optical_density(pixels)
+    level = unmix_density(density)
+    level[..., 2] = density.mean(axis=2)
+    total = cv2.meanStdDev(level)[1].ravel() + 1e-4
+    features: list[np.ndarray] = []
+    finer: np.ndarray | None = None
+    for _ in range(_LEVELS):
+        smaller = cv2.pyrDown(level)
+        band = level - cv2.pyrUp(smaller, dstsize=(level.shape[1], level.shape[0]))
+        magnitudes = np.abs(band)
+        # One row for each stain, because sums along contiguous rows are five times faster.
+        values = np.ascontiguousarray(band.reshape(-1, 3).T)
+        squares = np.square(values)
+        n_pixels = values.shape[1]
+        sd = np.sqrt(squares.mean(axis=1)) + 1e-5
+        means = np.abs(values).mean(axis=1)
+        cubes = np.einsum("cn,cn->c", squares, values) / n_pixels
+        fourths = np.einsum("cn,cn->c", squares, squares) / n_pixels
+        features += [
+            np.log(sd / total),
+            np.clip(cubes / sd**3, -5.0, 5.0),
+            np.log(fourths / sd**4 + 1e-6),
+            np.log(means / sd + 1e-6),
+        ]
+        if finer is not None:
+            size = (band.shape[1], band.shape[0])
+            below = cv2.resize(finer, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+            product = np.einsum("nc,nc->c", below, magnitudes.reshape(-1, 3)) / n_pixels
+            features.append(product / (below.mean(axis=0) * means + 1e-8))
+        finer, level = magnitudes, smaller
+    features.append(np.log(level.reshape(-1, 3).std(axis=0) / total + 1e-3))
+    return np.concatenate(features).astype(np.float32)
+
+
+def fit_scale_estimator(
+    images: list[np.ndarray],
+    mpps: np.ndarray,
+    cases: np.ndarray,
+    input_size: tuple[int, int],
+    is_served: np.ndarray,
+    *,
+    seed: int = 0,
+) -> ScaleEstimator:
+    """Fit an estimator on views of training images at random scales.
+
+    Parameters
+    ----------
+    images : list of ndarray of shape (height, width, 3), uint8
+        Training images at their original size.
+    mpps : ndarray of shape (n,)
+        Their µm per pixel.
+    cases : ndarray of shape (n,)
+        Their cases. Images of one case are left out together.
+    input_size : (int, int)
+        Height and width of the network input, px.
+    is_served : ndarray of shape (n,), bool
+        Images at a magnification of the model, whose errors set the limits.
+    seed : int
+        Of the random scales and positions.
+    """
+    rng = np.random.default_rng(seed)
+    kept = [(i, view) for i, image in enumerate(images) for view in _views(image, input_size, rng)]
+    numbers = np.array([i for i, _ in kept])
+    features = np.stack([texture_features(view) for _, (view, _) in kept])
+    factors = np.array([factor for _, (_, factor) in kept])
+    targets = np.log2(mpps[numbers] * factors)
+    is_whole = np.r_[True, numbers[1:] != numbers[:-1]]
+    errors = _left_out_errors(features, targets, cases[numbers])
+    served = np.abs(errors[is_whole & is_served[numbers]])
+    warning, blocking = np.quantile(served, _LIMIT_QUANTILES)
+    fitted = _fit(features, targets)
+    return ScaleEstimator(
+        *fitted,
+        warning_octaves=max(MIN_WARNING_OCTAVES, float(warning)),
+        blocking_octaves=max(MIN_BLOCKING_OCTAVES, float(blocking)),
+    )
+
+
+def _fit(
+    features: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    mean, sd = features.mean(axis=0), features.std(axis=0) + 1e-6
+    x = ((features - mean) / sd).astype(np.float16).astype(np.float64)
+    offset = float(targets.mean())
+    kernel = np.exp(-_GAMMA * _squared_distances(x, x))
+    weights = np.linalg.solve(kernel + _PENALTY * np.eye(len(x)), targets - offset)
+    return (
+        mean.astype(np.float32), sd.astype(np.float32), x.astype(np.float16),
+        weights.astype(np.float32), offset,
+    )  # fmt: skip
+
+
+def _left_out_errors(features: np.ndarray, targets: np.ndarray, cases: np.ndarray) -> np.ndarray:
+    """Return the error of each view, in octaves, from a fit without its case."""
+    errors = np.empty(len(targets))
+    for case in np.unique(cases):
+        is_out = cases == case
+        fitted = ScaleEstimator(*_fit(features[~is_out], targets[~is_out]), 0.0, 0.0)
+        errors[is_out] = fitted._predict(features[is_out]) - targets[is_out]
+    return errors
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    products = np.einsum("nf,mf->nm", a, b) if len(a) == 1 else a @ b.T
+    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None]
+    return np.asarray(squares - 2.0 * products)
+
+
+def _views(
+    image: np.ndarray, input_size: tuple[int, int], rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield network inputs and their µm per pixel relative to the image, the whole image first.
+
+    A field that is larger than the image is the reduced image with mirrored borders.
+    """
+    height, width = input_size
+    image_height, image_width = image.shape[:2]
+    whole = image_width / width
+    for number in range(_VIEWS_PER_IMAGE):
+        octaves = rng.uniform(-_OCTAVES_FINER, _OCTAVES_COARSER) if number else 0.0
+        side = 2.0**octaves
+        crop_width, crop_height = round(image_width * side), round(image_height * side)
+        if side <= 1.0:
+            x0 = int(rng.integers(0, image_width - crop_width + 1))
+            y0 = int(rng.integers(0, image_height - crop_height + 1))
+            view = image[y0 : y0 + crop_height, x0 : x0 + crop_width]
+        else:
+            size = max(8, round(width / side)), max(8, round(height / side))
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            right, below = width - size[0], height - size[1]
+            x0, y0 = int(rng.integers(0, right + 1)), int(rng.integers(0, below + 1))
+            view = cv2.copyMakeBorder(small, y0, below - y0, x0, right - x0, cv2.BORDER_REFLECT)
+        shrinks = view.shape[0] >= height and view.shape[1] >= width
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        view = cv2.resize(np.ascontiguousarray(view), (width, height), interpolation=method)
+        yield view, whole * side
