@@ -136,6 +136,15 @@ MESSAGES: dict[str, Message] = {
         "The model finds no features in {n_found:,} of {n_images:count image}. Their probability "
         "is a constant that does not depend on the image.",
     ),
+    "BC182": _info(
+        "Location of the evidence",
+        "{region:list}; {background_percent:.0f} % of the evidence lies on background.",
+    ),
+    "BC183": _warning(
+        "Evidence on background",
+        "{region:list}; {background_percent:.0f} % of the evidence lies on background. Above "
+        "{max_percent} %, the prediction relies too much on empty glass.",
+    ),
     "BC201": _warning(
         "Seen in training",
         "The data contain images or cases that the model was trained or selected on. Metrics over "
@@ -523,6 +532,16 @@ TERMS: dict[str, str] = {
     "residual_stronger": "stronger other colors",
     "residual_more_even": "more even other colors",
     "residual_more_uneven": "more uneven other colors",
+    "upper_left": "Mostly the upper left",
+    "top": "Mostly the top",
+    "upper_right": "Mostly the upper right",
+    "left": "Mostly the left",
+    "center": "Mostly the center",
+    "right": "Mostly the right",
+    "lower_left": "Mostly the lower left",
+    "bottom": "Mostly the bottom",
+    "lower_right": "Mostly the lower right",
+    "spread": "Spread over the image",
 }
 """Terms for parameter values that are codes. The format `list` of `render` inserts them."""
 

@@ -25,7 +25,7 @@ from bc_model.gradcam import (
     overlay_heatmap,
     resize_heatmap,
 )
-from bc_model.inference.engine import Head
+from bc_model.inference.head import Head
 from bc_model.model import build_model, load_keras
 
 RED = [[1.0, 2.0], [3.0, 4.0]]

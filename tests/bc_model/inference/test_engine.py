@@ -15,8 +15,9 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import BundleError
 from bc_model.gradcam import GradCAM
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
-from bc_model.inference.engine import Engine, Head
+from bc_model.inference.engine import Engine
 from bc_model.inference.export import write_bundle
+from bc_model.inference.head import Head
 from bc_model.inference.model_card import ModelCard, read_model_card, write_model_card
 from bc_model.inference.precision import Parity
 from bc_model.model import build_model, load_keras, logits_output
@@ -44,7 +45,7 @@ def keras_logits(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
 
 def assert_equals_keras(engine: Engine, model: keras.Model, pixels: np.ndarray) -> None:
-    logits, heatmaps, _ = engine.explain(pixels)
+    logits, heatmaps, *_ = engine.explain(pixels)
     expected = keras_logits(model, pixels)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
     reference = GradCAM(model)
@@ -111,7 +112,7 @@ def test_predict_accepts_strided_views(tiny: Engine) -> None:
 
 
 def test_explain_result_is_not_overwritten_by_the_next_call(tiny: Engine) -> None:
-    first_logits, first_maps, _ = tiny.explain(images(1, 32))
+    first_logits, first_maps, *_ = tiny.explain(images(1, 32))
     logits, raw = first_logits.copy(), first_maps[0]["malignant"].raw.copy()
     tiny.explain(255 - images(1, 32))
     np.testing.assert_array_equal(first_logits, logits)
@@ -124,7 +125,7 @@ def test_explain_in_several_threads_returns_correct_results(tiny: Engine) -> Non
 
     def repeat_10_times(i: int) -> bool:
         for _ in range(10):
-            logits, maps, _ = tiny.explain(pixels[i][None])
+            logits, maps, *_ = tiny.explain(pixels[i][None])
             same = np.array_equal(logits, expected[i][0]) and all(
                 np.array_equal(maps[0][name].raw, expected[i][1][0][name].raw) for name in CLASSES
             )
@@ -202,7 +203,7 @@ def test_engine_with_changed_weights_raises_bundle_error(tiny_run: Run, tmp_path
 
 
 def test_explain_with_an_empty_batch_returns_empty_results(tiny: Engine) -> None:
-    logits, heatmaps, _ = tiny.explain(np.zeros((0, 32, 32, 3), np.uint8))
+    logits, heatmaps, *_ = tiny.explain(np.zeros((0, 32, 32, 3), np.uint8))
     assert logits.shape == (0, 2)
     assert heatmaps == []
 

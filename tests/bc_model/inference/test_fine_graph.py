@@ -84,7 +84,7 @@ def test_explain_equals_a_dilated_keras_model(
     engine: Engine, network: keras.Model, resolution: str, shape: tuple[int, int]
 ) -> None:
     pixels = make_pixels(2, SIZE)
-    logits, heatmaps, _ = engine.explain(pixels, resolution)
+    logits, heatmaps, *_ = engine.explain(pixels, resolution)
     n_stages = list(RESOLUTIONS).index(resolution)
     reference = dilated(network, n_stages) if n_stages else network
     both = keras.Model(reference.inputs[0], last_conv_output(reference))
@@ -166,7 +166,7 @@ def test_explain_places_the_cells(engine: Engine, resolution: str, stride: int) 
 def test_explain_bundled_keeps_the_prediction(resolution: str) -> None:
     engine = Engine(open_bundled_model())
     pixels = make_pixels(2, engine.bundle.image_size)
-    logits, heatmaps, is_constant = engine.explain(pixels, resolution)
+    logits, heatmaps, is_constant, _ = engine.explain(pixels, resolution)
     expected = engine.explain(pixels)
     np.testing.assert_allclose(logits, expected.logits, atol=1e-4)
     np.testing.assert_array_equal(is_constant, expected.is_constant)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bc_model.errors import BundleError
-from bc_model.inference.engine import Head
+from bc_model.inference.head import Head
 
 
 def small_head() -> Head:
