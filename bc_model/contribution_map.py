@@ -131,8 +131,8 @@ def contribution_map_from_activations(
     n_cells = activations.shape[0] * activations.shape[1]
     # `einsum` and not `@`: see the comment in `bc_model.inference.head._product`.
     cells = np.einsum("hwc,c->hw", activations, effective_weights) / np.float32(n_cells)
-    total = float(cells.sum(dtype=np.float64))
-    return ContributionMap(cells, float(baseline), margin - baseline - total, float(margin), grid)
+    residual = margin - baseline - cells.sum(dtype=np.float64)
+    return ContributionMap(cells, float(baseline), float(residual), float(margin), grid)
 
 
 def overlay_signed_map(

@@ -200,10 +200,30 @@ def test_explain_in_several_threads_compiles_once(
         np.testing.assert_array_equal(*raws)
 
 
+@pytest.mark.parametrize("resolution", ["fine", "finest"])
+def test_explain_keeps_the_difference_of_finer_cells_in_the_residual(
+    engine: Engine, resolution: str
+) -> None:
+    pixels = make_pixels(1, SIZE)
+    (standard,) = engine.explain(pixels).contributions
+    result = engine.explain(pixels, resolution)
+    (fine,) = result.contributions
+    assert fine.cells.shape == result.heatmaps[0]["benign"].raw.shape
+    assert (fine.baseline, fine.margin) == pytest.approx((standard.baseline, standard.margin))
+    # Every second or fourth cell is that of the standard map, divided by the number of finer cells.
+    step = RESOLUTIONS[resolution]
+    scale = fine.cells.size / standard.cells.size
+    np.testing.assert_allclose(
+        fine.cells[::step, ::step] * scale, standard.cells, atol=1e-3 * standard.full_scale
+    )
+    assert fine.residual == pytest.approx(standard.cell_sum - fine.cell_sum, abs=1e-4)
+    assert abs(fine.residual) > 1e-3
+
+
 def test_explain_with_another_precision_keeps_its_logits(bundle: Bundle) -> None:
     engine, pixels = Engine(bundle, "bf16"), make_pixels(2, SIZE)
     result = engine.explain(pixels, "fine")
-    np.testing.assert_allclose(result.logits, engine.predict(pixels), atol=1e-6)
+    np.testing.assert_allclose(result.logits, engine.predict(pixels), rtol=1e-5, atol=1e-6)
     assert result.heatmaps[0]["benign"].raw.shape == (5, 7)
 
 
