@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,17 +17,42 @@ from bc_model.gradcam import CellGrid, resize_cells
 MAX_BACKGROUND = 0.25
 """Largest proportion of the evidence on background without a warning."""
 
-MIN_IN_REGION = 0.5
-"""The evidence is mostly in a region that contains more than this proportion. A region is a quarter
-of the image, so that uniform evidence has half of this proportion in each region."""
-
 SPREAD = "spread"
-REGIONS = (
-    ("upper_left", "top", "upper_right"),
-    ("left", "center", "right"),
-    ("lower_left", "bottom", "lower_right"),
-)
-"""Codes of the regions, from top to bottom and from left to right; see `bc_model.checks.TERMS`."""
+_FIRST, _MIDDLE, _LAST, _ALL = (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.0, 1.0)
+_MIN_IN_QUARTER, _MIN_IN_HALF = 0.5, 0.6
+"""Smallest proportion of the evidence that is mostly in a quarter or a half of the image. Uniform
+evidence has 0.25 and 0.5."""
+
+
+class _Region(NamedTuple):
+    """A rectangle of the image, as parts of its height and width."""
+
+    rows: tuple[float, float]
+    columns: tuple[float, float]
+    min_proportion: float
+
+    def cut(self, values: np.ndarray) -> np.ndarray:
+        height, width = values.shape
+        (top, bottom), (left, right) = self.rows, self.columns
+        rows = slice(round(top * height), round(bottom * height))
+        return values[rows, round(left * width) : round(right * width)]
+
+
+REGIONS = {
+    "upper_left": _Region(_FIRST, _FIRST, _MIN_IN_QUARTER),
+    "top": _Region(_FIRST, _ALL, _MIN_IN_HALF),
+    "upper_right": _Region(_FIRST, _LAST, _MIN_IN_QUARTER),
+    "left": _Region(_ALL, _FIRST, _MIN_IN_HALF),
+    "center": _Region(_MIDDLE, _MIDDLE, _MIN_IN_QUARTER),
+    "right": _Region(_ALL, _LAST, _MIN_IN_HALF),
+    "lower_left": _Region(_LAST, _FIRST, _MIN_IN_QUARTER),
+    "bottom": _Region(_LAST, _ALL, _MIN_IN_HALF),
+    "lower_right": _Region(_LAST, _LAST, _MIN_IN_QUARTER),
+}
+"""Code to region: quarters and halves of the image. Their names are in `bc_model.checks.TERMS`."""
+
+_MIN_SIDE_PX = 100
+"""The network input is sampled down to this side at least, which takes a quarter of the time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +64,7 @@ class EvidenceLocation:
     region : str
         Code of `REGIONS` if one region contains most of the evidence, else 'spread'.
     region_proportion : float
-        Proportion of the evidence in the region with the most evidence, in (0, 1].
+        Proportion of the evidence in the region, in (0, 1]; 1 if the evidence is spread.
     background_proportion : float
         Proportion of the evidence on empty glass, in [0, 1].
     cell_um : float or None
@@ -67,9 +92,9 @@ class EvidenceLocation:
 
         Examples
         --------
-        >>> [check.code for check in EvidenceLocation("spread", 0.3, 0.4).find_checks()]
+        >>> [check.code for check in EvidenceLocation("spread", 1.0, 0.4).find_checks()]
         ['BC183']
-        >>> EvidenceLocation("spread", 0.3, 0.25).find_checks()
+        >>> EvidenceLocation("spread", 1.0, 0.25).find_checks()
         ()
         """
         if self.background_proportion <= MAX_BACKGROUND:
@@ -111,37 +136,29 @@ def locate_evidence(
     ('upper_left', 1.0)
     """
     sign = 1.0 if predicted_class == "malignant" else -1.0
-    values = resize_cells(contribution.cells, contribution.grid, *pixels.shape[:2])
+    step = max(1, min(pixels.shape[:2]) // _MIN_SIDE_PX)
+    sample = pixels[::step, ::step]
+    values = resize_cells(contribution.cells, contribution.grid, *sample.shape[:2])
     evidence = np.maximum(sign * values, 0.0).astype(np.float64)
     total = float(evidence.sum())
     if total == 0.0:
         return None
-    code, proportion = _find_region(evidence / total)
+    region, proportion = _find_region(evidence / total)
     return EvidenceLocation(
-        region=code if proportion > MIN_IN_REGION else SPREAD,
+        region=region,
         region_proportion=proportion,
-        background_proportion=float(evidence[background_mask(pixels)].sum()) / total,
+        background_proportion=float(evidence[background_mask(sample)].sum()) / total,
         cell_um=cell_um,
     )
 
 
 def _find_region(share: np.ndarray) -> tuple[str, float]:
-    """Return the region with the largest share, and this share."""
-    height, width = share.shape
-    found = [
-        (float(share[rows, columns].sum()), code)
-        for codes, rows in zip(REGIONS, _windows(height), strict=True)
-        for code, columns in zip(codes, _windows(width), strict=True)
-    ]
-    # The first of equal regions.
-    proportion, code = max(found, key=lambda item: item[0])
-    return code, min(proportion, 1.0)
-
-
-def _windows(side: int) -> list[slice]:
-    """Return the first, the middle and the last half of a side."""
-    half = (side + 1) // 2
-    return [slice(start, start + half) for start in (0, (side - half) // 2, side - half)]
+    """Return the region that exceeds its smallest proportion most, and its proportion."""
+    proportions = {name: float(region.cut(share).sum()) for name, region in REGIONS.items()}
+    name = max(REGIONS, key=lambda name: proportions[name] / REGIONS[name].min_proportion)
+    if proportions[name] <= REGIONS[name].min_proportion:
+        return SPREAD, 1.0
+    return name, min(proportions[name], 1.0)
 
 
 def compute_cell_um(
