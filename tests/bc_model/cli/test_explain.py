@@ -50,6 +50,17 @@ def test_explain_writes_heatmaps_and_result(
     assert suffixes == [".json", *[".npy"] * 3, *[".png"] * 3]
 
 
+def test_explain_prints_where_the_evidence_lies(
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    image = next(synthetic_dataset.rglob("*.png"))
+    code, out, _ = command("explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps")
+    (path,) = (tmp_path / "maps").glob("*.json")
+    location = json.loads(path.read_text())["location"]
+    assert code == 0
+    assert f"  info BC182: {location['message']}\n" in out
+
+
 def test_explain_with_a_resolution_that_the_model_lacks_is_refused(
     refused: Callable[..., str], tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
