@@ -1,4 +1,5 @@
 from .checks import Check, Severity
+from .contribution_map import ContributionMap, overlay_signed_map
 from .data import count_leakage, load_dataset, make_split, read_image
 from .evaluation.comparison import compare_models
 from .evaluation.evaluate import evaluate
@@ -13,6 +14,7 @@ from .training import TrainingConfig, train
 __all__ = [
     "Check",
     "Classifier",
+    "ContributionMap",
     "EvaluationReport",
     "GradCAM",
     "Heatmap",
@@ -30,6 +32,7 @@ __all__ = [
     "load_dataset",
     "make_split",
     "overlay_heatmap",
+    "overlay_signed_map",
     "read_image",
     "save_report",
     "train",

@@ -156,6 +156,15 @@ MESSAGES: dict[str, Message] = {
         "The image needs {n_tiles:,} tiles at the scale of the model. Expected at most "
         "{max_tiles:,}. Cut out a smaller field of view.",
     ),
+    "BC182": _info(
+        "Location of the evidence",
+        "{region:list}; {background_percent:.0f} % of the evidence lies on background.",
+    ),
+    "BC183": _warning(
+        "Evidence on background",
+        "{region:list}; {background_percent:.0f} % of the evidence lies on background. Above "
+        "{max_percent} %, the prediction relies too much on empty glass.",
+    ),
     "BC201": _warning(
         "Seen in training",
         "The data contain images or cases that the model was trained or selected on. Metrics over "
@@ -543,6 +552,16 @@ TERMS: dict[str, str] = {
     "residual_stronger": "stronger other colors",
     "residual_more_even": "more even other colors",
     "residual_more_uneven": "more uneven other colors",
+    "upper_left": "Mostly the upper left",
+    "top": "Mostly the upper half",
+    "upper_right": "Mostly the upper right",
+    "left": "Mostly the left half",
+    "center": "Mostly the center",
+    "right": "Mostly the right half",
+    "lower_left": "Mostly the lower left",
+    "bottom": "Mostly the lower half",
+    "lower_right": "Mostly the lower right",
+    "spread": "Spread over the image",
 }
 """Terms for parameter values that are codes. The format `list` of `render` inserts them."""
 

@@ -237,7 +237,7 @@ def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarr
     >>> grad_cam_from_activations(activations, np.array([1.0, -0.5], np.float32)).tolist()
     [[0.0, 3.5]]
     """
-    # `einsum` and not `@`: see the comment in `bc_model.inference.engine._product`.
+    # `einsum` and not `@`: see the comment in `bc_model.inference.head._product`.
     total = np.einsum("hwc,c->hw", activations, channel_weights)
     magnitudes = np.einsum("hwc,c->hw", np.abs(activations), np.abs(channel_weights))
     magnitude = float(np.max(magnitudes, initial=0.0))
@@ -271,25 +271,64 @@ def resize_heatmap(heatmap: Heatmap, height_px: int, width_px: int) -> np.ndarra
     >>> [int(index) for index in np.unravel_index(resized.argmax(), resized.shape)]
     [64, 96]
     """
-    raw, grid = heatmap.raw, heatmap.grid
+    return resize_cells(heatmap.raw, heatmap.grid, height_px, width_px)
+
+
+def resize_cells(
+    cells: np.ndarray, grid: CellGrid | None, height_px: int, width_px: int
+) -> np.ndarray:
+    """Upsample the cells of a map, which may be negative, to the size of the image.
+
+    As `resize_heatmap`, without rescaling. Positive and negative cells are upsampled separately,
+    because cubic interpolation overshoots: a positive cell would otherwise have a negative border.
+
+    Parameters
+    ----------
+    cells : ndarray of shape (map_height, map_width), float32
+        Values of the cells.
+    grid : CellGrid or None
+        Where the cells are centered. Without a grid, they divide the input evenly.
+    height_px, width_px : int
+        Size of the image, or of a copy of it at another resolution.
+
+    Returns
+    -------
+    ndarray of shape (height_px, width_px), float32
+        Values within those of the cells and zero, and zero outside of the field of view.
+
+    Examples
+    --------
+    >>> cells = np.array([[1.0, -2.0]], np.float32)
+    >>> resize_cells(cells, None, 1, 4).astype(float).round(2).tolist()
+    [[1.0, 0.32, -1.32, -2.0]]
+    """
     top, left, height, width = field_of_view(height_px, width_px)
-    rows, columns = raw.shape
+    rows, columns = cells.shape
     if grid:
         row_at = _cell_positions(height, grid.height_px, grid.first_row_px, grid.stride_px)
         column_at = _cell_positions(width, grid.width_px, grid.first_column_px, grid.stride_px)
     else:
         row_at = _cell_positions(height, rows, 0.0, 1.0)
         column_at = _cell_positions(width, columns, 0.0, 1.0)
-    # Not `cv2.remap`, which rounds positions to 1/32 of a cell, and not `@`: see the comment in
-    # `bc_model.inference.engine._product`.
-    none = np.zeros((0, 0), np.float32)
-    field = cv2.gemm(_cubic_weights(row_at, rows), raw, 1.0, none, 0.0)
-    weights = np.ascontiguousarray(_cubic_weights(column_at, columns).T)
-    field = cv2.gemm(field, weights, 1.0, none, 0.0)
+    row_weights = _cubic_weights(row_at, rows)
+    column_weights = np.ascontiguousarray(_cubic_weights(column_at, columns).T)
     resized = np.zeros((height_px, width_px), np.float32)
-    # Cubic interpolation overshoots. The result must stay between zero and the maximum.
-    resized[top : top + height, left : left + width] = np.clip(field, 0.0, heatmap.maximum)
+    field = resized[top : top + height, left : left + width]
+    for sign in (np.float32(1.0), np.float32(-1.0)):
+        part = np.maximum(sign * cells, np.float32(0.0))
+        if (largest := part.max()) > 0.0:
+            field += sign * np.clip(_interpolate(part, row_weights, column_weights), 0.0, largest)
     return resized
+
+
+def _interpolate(
+    cells: np.ndarray, row_weights: np.ndarray, column_weights: np.ndarray
+) -> np.ndarray:
+    # Not `cv2.remap`, which rounds positions to 1/32 of a cell, and not `@`: see the comment in
+    # `bc_model.inference.head._product`.
+    none = np.zeros((0, 0), np.float32)
+    field = cv2.gemm(row_weights, cells, 1.0, none, 0.0)
+    return cv2.gemm(field, column_weights, 1.0, none, 0.0)
 
 
 def _cell_positions(side_px: int, input_px: int, first_px: float, stride_px: float) -> np.ndarray:
@@ -348,14 +387,53 @@ def overlay_heatmap(
     height, width = image.shape[:2]
     scale = heatmap.maximum if full_scale is None else full_scale
     relative = np.clip(resize_heatmap(heatmap, height, width) / scale, 0.0, 1.0)
-    levels = cv2.merge([np.round(relative * 255).astype(np.uint8)] * 3)
-    # Opacity grows with the square root of the value, so that low values remain visible. With 256
-    # levels, both weights of the blend are lookup tables, which is ten times faster.
-    alpha = opacity * np.sqrt(np.arange(256) / 255.0)[None, :, None]
+    levels = np.round(relative * 255).astype(np.uint8)
+    return blend_colors(image, levels, draw_color_bar(256, 1)[0], np.arange(256) / 255.0, opacity)
+
+
+def blend_colors(
+    image: np.ndarray,
+    levels: np.ndarray,
+    colors: np.ndarray,
+    strengths: np.ndarray,
+    opacity: float,
+) -> np.ndarray:
+    """Blend the colors of a map over an image.
+
+    Opacity grows with the square root of the strength, so that low values remain visible.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width, 3), uint8
+        RGB image.
+    levels : ndarray of shape (height, width), uint8
+        Level of each pixel in the tables `colors` and `strengths`.
+    colors : ndarray of shape (256, 3), uint8
+        RGB color of each level.
+    strengths : ndarray of shape (256,)
+        Strength of each level, in [0, 1]. Zero is transparent.
+    opacity : float
+        Opacity of the strength 1, in [0, 1].
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        Blended image.
+
+    Examples
+    --------
+    >>> image, levels = np.full((1, 1, 3), 100, np.uint8), np.array([[7]], np.uint8)
+    >>> colors, strengths = np.zeros((256, 3), np.uint8), np.full(256, 0.25)
+    >>> blend_colors(image, levels, colors, strengths, opacity=0.6).tolist()
+    [[[70, 70, 70]]]
+    """
+    # With 256 levels, both weights of the blend are lookup tables, which is ten times faster.
+    alpha = opacity * np.sqrt(strengths)[None, :, None]
     through = np.repeat(np.round(255 * (1.0 - alpha)), 3, axis=2).astype(np.uint8)
-    colors = np.round(draw_color_bar(256, 1) * alpha).astype(np.uint8)
-    tissue = cv2.multiply(image, cv2.LUT(levels, through), scale=1 / 255)
-    return cv2.add(tissue, cv2.LUT(levels, colors))
+    weighted = np.round(colors[None] * alpha).astype(np.uint8)
+    planes = cv2.merge([levels] * 3)
+    tissue = cv2.multiply(image, cv2.LUT(planes, through), scale=1 / 255)
+    return cv2.add(tissue, cv2.LUT(planes, weighted))
 
 
 def compute_full_scale(heatmaps: dict[str, Heatmap]) -> float:

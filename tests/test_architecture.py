@@ -14,6 +14,7 @@ LAYERS = (
     "data",
     "model",
     "gradcam",
+    "contribution_map",
     "inference",
     "evaluation",
     "training",

@@ -23,7 +23,7 @@ PUBLIC_API = {
     "unfreeze_from", "train", "TrainingConfig", "load_classifier", "read_image",
     "overlay_heatmap", "evaluate", "evaluate_external", "compare_models", "EvaluationReport",
     "Classifier", "Prediction", "GradCAM", "Heatmap", "grad_cam_from_activations", "Check",
-    "Severity", "save_report",
+    "Severity", "save_report", "ContributionMap", "overlay_signed_map",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from app.components.model_picker import select_model, show_model_details, show_t
 EXAMPLES = {"Gland-like": False, "Crowded nuclei": True}
 
 st.title("Classify", anchor=False)
-st.markdown("Benign or malignant, with the regions that increased each class score.")
+st.markdown("Benign or malignant, with the regions that support each class.")
 
 left, right = st.columns([2, 3], gap="large")
 with left:

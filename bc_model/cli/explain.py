@@ -1,4 +1,4 @@
-"""``explain``: write predictions and heatmaps of image files."""
+"""``explain``: write predictions, contribution maps and heatmaps of image files."""
 
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ def explain(
     as_json: bool,
 ) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
+
+    For each image, there is a contribution map and a Grad-CAM heatmap for each class.
 
     A directory adds every image in it, except heatmaps of earlier calls. If one of several images
     is damaged, or its results cannot be written, it is skipped and the exit code is 1. If a path
@@ -85,5 +87,7 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
             f"{file}: estimated probability of malignancy {shown}, "
             f"predicted {result['predicted_class']} (threshold {threshold})"
         )
+    if location := result["location"]:
+        click.echo(f"  {location['severity']} {location['code']}: {location['message']}")
     for check in result["checks"]:
         click.echo(f"  {check['severity']} {check['code']}: {check['message']}")

@@ -11,9 +11,11 @@ from .bundle import (
     open_bundled_model,
 )
 from .classifier import Classifier, Prediction, collect_images, explain_file, load_classifier
-from .engine import Engine, Head
+from .engine import Engine
+from .evidence_location import EvidenceLocation
 from .export import FORMATS, export_model, write_bundle
 from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
+from .head import Head
 from .input_checks import expected_out_of_distribution_proportion
 from .model_card import (
     Architecture,
@@ -52,6 +54,7 @@ __all__ = [
     "Classifier",
     "DecisionThreshold",
     "Engine",
+    "EvidenceLocation",
     "ExplanationChecks",
     "Head",
     "ModelCard",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bc_model.contribution_map import ContributionMap
 from bc_model.data.images import Decode, decode_image
 from bc_model.data.pipeline import load_pixels
 from bc_model.data.stain import are_gray, stain_statistics
@@ -38,11 +39,13 @@ class ImageExplanation(NamedTuple):
     logits : ndarray of shape (2,), float32
     heatmaps : dict of str to Heatmap
     is_constant : bool
+    contribution : ContributionMap
     """
 
     logits: np.ndarray
     heatmaps: dict[str, Heatmap]
     is_constant: bool
+    contribution: ContributionMap
 
 
 @dataclass(eq=False)
@@ -84,7 +87,7 @@ class BatchingEngine:
         self._is_computing = False
 
     def explain_one(self, pixels: np.ndarray, resolution: str = "standard") -> ImageExplanation:
-        """Return the logits and the heatmap of each class for one image.
+        """Return the logits, the heatmap of each class and the contribution map of one image.
 
         Parameters
         ----------
@@ -149,7 +152,10 @@ class BatchingEngine:
 
 def _image_explanation(batch: BatchExplanation, index: int) -> ImageExplanation:
     return ImageExplanation(
-        batch.logits[index], batch.heatmaps[index], bool(batch.is_constant[index])
+        batch.logits[index],
+        batch.heatmaps[index],
+        bool(batch.is_constant[index]),
+        batch.contributions[index],
     )
 
 

@@ -8,21 +8,33 @@ import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bc_model.checks import Check, by_severity, check_to_json, is_blocked, make_check
+from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data.breakhis import CLASSES, ImageName, is_synthetic, parse_name
 from bc_model.data.image_scale import read_scale
-from bc_model.data.images import decode_image, list_image_files, preprocess_image, read_image_bytes
+from bc_model.data.images import (
+    HEATMAP_KINDS,
+    decode_image,
+    list_image_files,
+    preprocess_image,
+    read_image_bytes,
+)
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, compute_full_scale, encode_png, overlay_heatmap
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine
+from bc_model.inference.evidence_location import (
+    EvidenceLocation,
+    compute_cell_um,
+    locate_evidence,
+)
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.precision import fastest_precision
 from bc_model.inference.seen_images import check_seen
@@ -50,6 +62,11 @@ class Prediction:
         Class at the decision threshold of the model. None if a blocking check failed.
     heatmaps : dict of str to Heatmap
         Grad-CAM heatmap of each class. Empty if a blocking check failed.
+    contribution : ContributionMap or None
+        Contribution of each cell to the margin. None if a blocking check failed.
+    location : EvidenceLocation or None
+        Where the evidence for the predicted class lies. None if a blocking check failed, or if no
+        cell supports the class.
     checks : tuple of Check
         Failed checks, the most serious first.
     """
@@ -61,6 +78,8 @@ class Prediction:
     prob_malignant: float | None
     predicted_class: str | None
     heatmaps: dict[str, Heatmap]
+    contribution: ContributionMap | None
+    location: EvidenceLocation | None
     checks: tuple[Check, ...]
 
     @property
@@ -137,15 +156,21 @@ class Classifier:
             The logits are not finite, or the model does not support the resolution.
         """
         pixels = preprocess_image(image, self.bundle.image_size)
-        logits, heatmaps, is_constant = self.engine.explain_one(pixels, resolution)
+        explained = self.engine.explain_one(pixels, resolution)
+        logits, contribution = explained.logits, explained.contribution
         found = [*_input_checks(image, pixels, name, magnification, mpp, self.bundle)]
-        if is_constant:
+        if explained.is_constant:
             found.append(make_check("BC106"))
-        groups = by_severity(found)
-        checks = tuple(check for group in groups.values() for check in group)
-        is_classified = not is_blocked(checks)
+        is_classified = not is_blocked(found)
         probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
         predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
+        location = None
+        if is_classified:
+            cell_um = compute_cell_um(contribution.grid, image.shape[1], image.shape[0], mpp)
+            location = locate_evidence(contribution, predicted_class, pixels, cell_um=cell_um)
+            found += location.find_checks() if location else ()
+        groups = by_severity(found)
+        checks = tuple(check for group in groups.values() for check in group)
         return Prediction(
             name=name,
             width_px=image.shape[1],
@@ -153,7 +178,9 @@ class Classifier:
             logits=tuple(float(logit) for logit in logits),
             prob_malignant=probability if is_classified else None,
             predicted_class=predicted_class if is_classified else None,
-            heatmaps=heatmaps if is_classified else {},
+            heatmaps=explained.heatmaps if is_classified else {},
+            contribution=contribution if is_classified else None,
+            location=location,
             checks=checks,
         )
 
@@ -267,9 +294,10 @@ def explain_file(
     """Classify and explain one image file and write the result.
 
     Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the size of
-    the image) and ``...-<class>.npy`` (raw heatmap, float32) into the directory `out`. The hash
-    separates images of the same name. The stems of long names are shortened. If a blocking check
-    fails, only the JSON file is written, without a class, a probability or a heatmap.
+    the image) and ``...-<class>.npy`` (raw heatmap, float32) into the directory `out`, and the same
+    for the contribution map, ``...-contribution.png`` and ``.npy`` (signed). The hash separates
+    images of the same name. The stems of long names are shortened. If a blocking check fails, only
+    the JSON file is written, without a class, a probability or a heatmap.
     `resolution` is that of `Classifier.predict`.
 
     Returns
@@ -295,6 +323,7 @@ def explain_file(
     base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{sha256[:8]}"
     logits = dict(zip(CLASSES, prediction.logits, strict=True))
     entries, files = _render_heatmaps(prediction, image, base)
+    contribution, contribution_files = _render_contribution(prediction, image, base)
     result = {
         "image": str(path),
         "sha256": sha256,
@@ -306,15 +335,18 @@ def explain_file(
         "temperature": classifier.bundle.temperature,
         "precision": classifier.engine.engine.precision,
         "heatmaps": entries,
+        "contribution": contribution,
+        "location": _location_to_json(prediction.location),
         "checks": [check_to_json(check) for check in prediction.checks],
         "use": "Research use only, not a diagnosis.",
     }
+    files |= contribution_files
     files[f"{base}.json"] = (json.dumps(result, indent=2, allow_nan=False) + "\n").encode()
     write_files_atomic({out / name: content for name, content in files.items()})
     if not prediction.is_classified:
         # An earlier call with another model may have classified this image.
-        for name, suffix in itertools.product(CLASSES, ("png", "npy")):
-            (out / f"{base}-{name}.{suffix}").unlink(missing_ok=True)
+        for kind, suffix in itertools.product(HEATMAP_KINDS, ("png", "npy")):
+            (out / f"{base}-{kind}.{suffix}").unlink(missing_ok=True)
     return result
 
 
@@ -328,9 +360,7 @@ def _render_heatmaps(
         overlay, raw = f"{base}-{name}.png", f"{base}-{name}.npy"
         full_scale = compute_full_scale(prediction.heatmaps)
         files[overlay] = encode_png(overlay_heatmap(image, heatmap, full_scale=full_scale))
-        buffer = io.BytesIO()
-        np.save(buffer, heatmap.raw, allow_pickle=False)
-        files[raw] = buffer.getvalue()
+        files[raw] = _encode_npy(heatmap.raw)
         entries[name] = {
             "overlay": overlay,
             "raw": raw,
@@ -340,3 +370,37 @@ def _render_heatmaps(
             "has_positive_contribution": not heatmap.is_empty,
         }
     return entries, files
+
+
+def _render_contribution(
+    prediction: Prediction, image: np.ndarray, base: str
+) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+    """Return the entry of the contribution map in the JSON file, and its files by name."""
+    contribution = prediction.contribution
+    if contribution is None:
+        return None, {}
+    overlay, raw = f"{base}-contribution.png", f"{base}-contribution.npy"
+    entry = {
+        "overlay": overlay,
+        "raw": raw,
+        "baseline": contribution.baseline,
+        "sum": contribution.cell_sum,
+        "residual": contribution.residual,
+        "margin": contribution.margin,
+        "full_scale": contribution.full_scale,
+        "cells": [contribution.cells.shape[1], contribution.cells.shape[0]],
+    }
+    return entry, {
+        overlay: encode_png(overlay_signed_map(image, contribution)),
+        raw: _encode_npy(contribution.cells),
+    }
+
+
+def _location_to_json(location: EvidenceLocation | None) -> dict[str, Any] | None:
+    return asdict(location) | check_to_json(location.sentence) if location else None
+
+
+def _encode_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The inference engine: a convolutional graph on OpenVINO, followed by a closed-form head in NumPy.
+"""The inference engine: a convolutional graph on OpenVINO, followed by a closed-form `Head`.
 
 The graph returns the activations of the last block and their means. The head computes the logits
 and their gradients, so that a prediction with Grad-CAM needs only one forward pass.
@@ -8,31 +8,28 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bc_model.contribution_map import ContributionMap, contribution_map_from_activations
 from bc_model.data.breakhis import CLASSES
-from bc_model.errors import BundleError, ConfigError, DataError, ModelError
-from bc_model.gradcam import Heatmap, find_cell_grid, grad_cam_from_activations
+from bc_model.errors import BundleError, ConfigError, ModelError
+from bc_model.gradcam import CellGrid, Heatmap, find_cell_grid, grad_cam_from_activations
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, require_resolution
+from bc_model.inference.head import Head
 from bc_model.inference.precision import (
     GRAPH_FILES,
     PRECISIONS,
     is_within_limits,
     supported_precisions,
 )
-from bc_model.utils.arrays import read_npz
 from bc_model.utils.processor import limited_cores
 
 logger = logging.getLogger("bc_model.inference")
 
-_SLOPE = "negative_slope"
-_MAX_HEAD_BYTES = 128 * 2**20
 _CHUNK = 8
 """Images in one forward pass. With 32, int8 is 10 % slower because of the caches, f32 is equal."""
 
@@ -48,11 +45,14 @@ class BatchExplanation(NamedTuple):
         A heatmap per class for each image.
     is_constant : ndarray of shape (n,), bool
         True if the logits do not depend on the image, see `Head.is_constant`.
+    contributions : list of ContributionMap
+        A contribution map for each image.
     """
 
     logits: np.ndarray
     heatmaps: list[dict[str, Heatmap]]
     is_constant: np.ndarray
+    contributions: list[ContributionMap]
 
 
 class Engine:
@@ -113,7 +113,7 @@ class Engine:
 
     def predict_with_features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the logits of a batch, see `predict`, and the features, shape (n, channels)."""
-        pooled = np.concatenate([self._graph.infer(chunk)[1] for chunk in _chunks(pixels)])
+        pooled = np.concatenate([self._infer(chunk)[1] for chunk in _chunks(pixels)])
         return self._logits(pooled), pooled
 
     def has_constant_answer(self, features: np.ndarray) -> np.ndarray:
@@ -124,7 +124,7 @@ class Engine:
         return self._head.is_constant(features)
 
     def explain(self, pixels: np.ndarray, resolution: str = "standard") -> BatchExplanation:
-        """Return the logits of a batch, see `predict`, and for each image a heatmap per class.
+        """Return the logits of a batch, see `predict`, and the heatmaps of each image.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class Engine:
         resolution : {'standard', 'fine', 'finest'}
             'fine' has twice as many cells in each direction and 'finest' four times as many, see
             `bc_model.inference.fine_graph`. Both are for ResNet50 only and compute in float32. The
-            logits and the channel weights stay those of the original graph.
+            logits and the weights of the channels stay those of the original graph.
 
         Raises
         ------
@@ -144,24 +144,46 @@ class Engine:
         height, width = pixels.shape[1:3]
         backbone = self.bundle.card.architecture.backbone
         grid = find_cell_grid(backbone, (height, width), RESOLUTIONS[resolution])
-        features, heatmaps = [], []
+        features: list[np.ndarray] = []
+        heatmaps: list[dict[str, Heatmap]] = []
+        contributions: list[ContributionMap] = []
         for chunk in _chunks(pixels):
             activations, pooled = self._activations(chunk, resolution)
-            # The pooled feature is the mean over all cells. Its gradient, divided by the number of
-            # cells, is therefore the gradient of every cell and the channel weight of Grad-CAM.
-            weights = self._head.gradient(pooled) / (activations.shape[1] * activations.shape[2])
-            heatmaps += [
-                {
-                    name: Heatmap(
-                        name, grad_cam_from_activations(image_activations, class_weights), grid
-                    )
-                    for name, class_weights in zip(CLASSES, image_weights, strict=True)
-                }
-                for image_activations, image_weights in zip(activations, weights, strict=True)
-            ]
             features.append(pooled)
+            heatmaps += self._compute_heatmaps(activations, pooled, grid)
+            contributions += self._compute_contributions(activations, pooled, grid)
         pooled = np.concatenate(features)
-        return BatchExplanation(self._logits(pooled), heatmaps, self._head.is_constant(pooled))
+        is_constant = self._head.is_constant(pooled)
+        return BatchExplanation(self._logits(pooled), heatmaps, is_constant, contributions)
+
+    def _compute_heatmaps(
+        self, activations: np.ndarray, pooled: np.ndarray, grid: CellGrid | None
+    ) -> list[dict[str, Heatmap]]:
+        # The pooled feature is the mean over all cells. Its gradient, divided by the number of
+        # cells, is therefore the gradient of every cell and the channel weight of Grad-CAM.
+        weights = self._head.gradient(pooled) / (activations.shape[1] * activations.shape[2])
+        return [
+            {
+                name: Heatmap(
+                    name, grad_cam_from_activations(image_activations, class_weights), grid
+                )
+                for name, class_weights in zip(CLASSES, image_weights, strict=True)
+            }
+            for image_activations, image_weights in zip(activations, weights, strict=True)
+        ]
+
+    def _compute_contributions(
+        self, activations: np.ndarray, pooled: np.ndarray, grid: CellGrid | None
+    ) -> list[ContributionMap]:
+        logits = self._head.logits(pooled).astype(np.float64)
+        parts = zip(
+            activations,
+            self._head.effective_weights(pooled),
+            self._head.baseline(pooled).tolist(),
+            (logits[:, 1] - logits[:, 0]).tolist(),
+            strict=True,
+        )
+        return [contribution_map_from_activations(*part, grid) for part in parts]
 
     def _logits(self, pooled: np.ndarray) -> np.ndarray:
         logits = self._head.logits(pooled)
@@ -172,14 +194,22 @@ class Engine:
             )
         return logits
 
+    def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the activations of the original graph, and their means, the features."""
+        activations, pooled = self._graph.infer(pixels)
+        if self.precision != "f32":
+            # The graph also rounds its means to the lower precision. The contribution maps add up
+            # to the margin only with the means of these activations.
+            pooled = activations.mean(axis=(1, 2))
+        return activations, pooled
+
     def _activations(self, pixels: np.ndarray, resolution: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the activations at a resolution, and the features of the original graph."""
         if resolution == "standard":
-            activations, pooled = self._graph.infer(pixels)
-            return activations, pooled
+            return self._infer(pixels)
         (activations,) = self._fine_graph(resolution).infer(pixels)
         if self.precision != "f32":
-            return activations, self._graph.infer(pixels)[1]
+            return activations, self._infer(pixels)[1]
         # These cells are those of the original graph, so a second forward pass is not needed.
         step = RESOLUTIONS[resolution]
         return activations, activations[:, ::step, ::step].mean(axis=(1, 2))
@@ -217,116 +247,6 @@ class _Graph:
 def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, max(1, len(pixels)), _CHUNK):  # an empty batch has an empty result
         yield pixels[start : start + _CHUNK]
-
-
-@dataclass(frozen=True)
-class Head:
-    """The classification head: dense layers with leaky ReLU, and a last one for the logits.
-
-    Kernels have the shape (n_inputs, n_outputs) and biases (n_outputs,), both float32. With a
-    `negative_slope` of 0, the activation is ReLU.
-    """
-
-    kernels: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
-    negative_slope: float = 0.0
-
-    def logits(self, pooled: np.ndarray) -> np.ndarray:
-        """Return the logits, shape (n, classes), of pooled features, shape (n, channels)."""
-        x = pooled
-        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            x = self._activate(_product(x, kernel) + bias)
-        return _product(x, self.kernels[-1]) + self.biases[-1]
-
-    def _activate(self, x: np.ndarray) -> np.ndarray:
-        # With a slope below 1, the larger value is the leaky ReLU.
-        return np.maximum(x, np.float32(self.negative_slope) * x)
-
-    def is_constant(self, pooled: np.ndarray) -> np.ndarray:
-        """Return where the logits are constants that do not depend on the image, shape (n,), bool.
-
-        This is so if all features are zero or, with ReLU, if every unit of a layer is off.
-
-        Examples
-        --------
-        >>> head = Head((np.ones((1, 1)), np.ones((1, 2))), (-np.ones(1), np.zeros(2)))
-        >>> head.is_constant(np.array([[0.0], [0.5], [1.5]])).tolist()
-        [True, True, False]
-        """
-        constant: np.ndarray = ~np.any(pooled, axis=1)
-        if self.negative_slope > 0.0:
-            return constant
-        x = pooled
-        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            x = self._activate(_product(x, kernel) + bias)
-            constant |= ~x.any(axis=1)
-        return constant
-
-    def gradient(self, pooled: np.ndarray) -> np.ndarray:
-        """Return the gradients of the logits, shape (n, classes, channels).
-
-        The gradient of leaky ReLU at 0 is its negative slope, as in TensorFlow.
-        """
-        slopes = []
-        x = pooled
-        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            x = _product(x, kernel) + bias
-            slopes.append(np.where(x > 0.0, np.float32(1.0), np.float32(self.negative_slope)))
-            x = self._activate(x)
-        gradient = np.broadcast_to(self.kernels[-1].T, (len(pooled), *self.kernels[-1].T.shape))
-        for kernel, slope in zip(reversed(self.kernels[:-1]), reversed(slopes), strict=True):
-            # In C order, because `einsum` is 15 times slower along the transposed kernel above.
-            scaled = np.multiply(gradient, slope[:, None, :], order="C")
-            gradient = np.einsum("nku,iu->nki", scaled, kernel)
-        return gradient
-
-    def save(self, path: Path) -> None:
-        """Write the matrices as ``.npz``, without pickle."""
-        arrays = {f"kernel_{i}": kernel for i, kernel in enumerate(self.kernels)}
-        arrays |= {f"bias_{i}": bias for i, bias in enumerate(self.biases)}
-        arrays[_SLOPE] = np.array(self.negative_slope, np.float32)
-        np.savez(path, allow_pickle=False, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> "Head":
-        """Read a file that `save` wrote; a `BundleError` if it is damaged."""
-        try:
-            arrays = read_npz(path, max_bytes=_MAX_HEAD_BYTES)
-            # Older files contain no slope, because their activation is ReLU.
-            slope = arrays.get(_SLOPE, np.zeros((), np.float32))
-            count = len(arrays) // 2
-            kernels = tuple(arrays[f"kernel_{i}"] for i in range(count))
-            biases = tuple(arrays[f"bias_{i}"] for i in range(count))
-        except (OSError, DataError, KeyError) as error:
-            raise BundleError(
-                f"{path} does not contain the matrices of a head ({error}). Export the model again."
-            ) from error
-        if not all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays.values()):
-            raise BundleError(
-                f"The matrices in {path} contain values that are not finite numbers in float32. "
-                "Train the model again."
-            )
-        if slope.shape != () or not 0.0 <= slope < 1.0:
-            raise BundleError(
-                f"Invalid slope in {path}. Expected one number with 0 <= slope < 1, got "
-                f"{slope.ravel()[:3].tolist()}. Export the model again."
-            )
-        are_matrices = bool(kernels) and all(kernel.ndim == 2 for kernel in kernels)
-        if (
-            not are_matrices
-            or any(a.shape[1] != b.shape[0] for a, b in pairwise(kernels))
-            or any(k.shape[1:] != b.shape for k, b in zip(kernels, biases, strict=True))
-        ):
-            raise BundleError(
-                f"The matrices in {path} do not fit together. Export the model again."
-            )
-        return cls(kernels, biases, float(slope))
-
-
-def _product(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    # `einsum` and not `@`: the threads of BLAS keep spinning on the cores of the next forward
-    # pass. With `@`, an explained image took 66 ms instead of 38 ms on two cores.
-    return np.einsum("ni,io->no", x, kernel)
 
 
 def _usable_precision(bundle: Bundle, precision: str, require_parity: bool) -> str:

@@ -23,7 +23,8 @@ from bc_model.data.synthetic import generate_image
 from bc_model.errors import BundleError, ConfigError, ModelError
 from bc_model.gradcam import GradCAM
 from bc_model.inference.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
-from bc_model.inference.engine import Engine, Head
+from bc_model.inference.engine import Engine
+from bc_model.inference.head import Head
 from bc_model.inference.model_card import ModelCard, write_model_card
 from bc_model.inference.precision import GRAPH_FILES
 from bc_model.model import (
@@ -181,7 +182,7 @@ def check_bundle(bundle: Bundle, pixels: np.ndarray) -> None:
     `pixels` are a few images at the input size of the network, shape (n, height, width, 3), uint8.
     """
     model = rebuild_keras_model(bundle)
-    logits, heatmaps, _ = Engine(bundle).explain(pixels)
+    logits, heatmaps, *_ = Engine(bundle).explain(pixels)
     differences = [_relative_difference(logits, reference_logits(model, pixels))]
     explain = GradCAM(model)
     for name in CLASSES:

@@ -13,11 +13,13 @@ from streamlit.runtime.scriptrunner import StopException
 from streamlit.testing.v1 import AppTest
 
 from app.components.classify.image_analysis import decode_once
+from bc_model.data.breakhis import CLASSES
 from bc_model.data.decode_pool import DecodePool
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png, generate_image
 from bc_model.errors import BusyError
+from bc_model.inference import classifier, evidence_location
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.inference.engine import Engine
@@ -49,7 +51,7 @@ def test_classify_without_a_model_links_to_train(runs, open_page):
     assert not app.file_uploader
 
 
-def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
+def test_classify_with_an_upload_shows_the_prediction_and_its_contribution_map(
     finished_run: Run, open_page: Callable[[str], AppTest]
 ):
     app = open_page("classify")
@@ -62,10 +64,64 @@ def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
     assert app.metric[0].value in ("Benign", "Malignant")
     (probability,) = probabilities(app)
     assert 0.0 <= float(probability.removeprefix("above ").removeprefix("below ")) <= 1.0
-    text = texts(app.markdown)
-    assert "Grad-CAM for benign" in text
-    assert "Grad-CAM for malignant" in text
+    assert "**Contribution**" in texts(app.markdown)
+    assert len(app.get("image")) == 4  # The color scale, the probability, the image and one layer.
+    assert re.search(r" % of the evidence lies on background\.", texts(app.markdown))
+    equation = r"(\S+) baseline ([+-]) (\S+) cells = (\S+) margin; 4 x 4 cells"
+    (parts,) = re.findall(equation, texts(app.caption).replace("\u2212", "-"))
+    baseline, sign, cells, margin = parts
+    assert float(baseline) + float(sign + cells) == pytest.approx(float(margin), abs=0.015)
     assert re.search(r"threshold 0\.\d+\. Research use only, not a diagnosis", texts(app.caption))
+
+
+def test_each_layer_has_its_map_its_scale_and_its_download(
+    finished_run: Run, open_page: Callable[[str], AppTest]
+):
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+    assert app.button_group(key="layer").value == "contribution"
+    assert "Benign\nMalignant" in texts(app.caption)
+
+    empty = 0
+    for name in CLASSES:
+        app.button_group(key="layer").set_value(name).run()
+        assert not app.exception
+        assert f"**Grad-CAM {name}**" in texts(app.markdown)
+        assert "**Contribution**" not in texts(app.markdown)
+        assert "None\nStrongest" in texts(app.caption)
+        assert "margin" not in texts(app.caption)
+        is_empty = f"No positive contribution to {name}." in texts(app.caption)
+        assert is_empty != bool(re.search(r"Peak: \d+% of the scale", texts(app.caption)))
+        assert len(app.get("download_button")) == (0 if is_empty else 1)
+        empty += is_empty
+    assert empty < len(CLASSES)
+
+
+def test_contribution_of_cells_with_a_scale_states_their_size(finished_run, open_page):
+    buffer = io.BytesIO()
+    rgb = generate_image(malignant=True, seed=1)
+    Image.fromarray(rgb).save(buffer, "PNG", dpi=(50800, 50800))  # 0.5 µm per pixel.
+    app = upload(open_page("classify"), ("field.png", buffer.getvalue()))
+
+    # 8 px of the 32 x 32 px of the input are a quarter of each side; 456 of 460 rows are used.
+    expected = ((700 / 4) * (456 / 4)) ** 0.5 * 0.5
+    assert f"4 x 4 cells of {expected:.0f} µm." in texts(app.caption)
+
+
+def test_evidence_on_background_is_a_warning(finished_run, open_page, monkeypatch):
+    monkeypatch.setattr(evidence_location, "MAX_BACKGROUND", -1.0)
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+
+    assert "**Evidence on background.**" in texts(app.warning)
+    assert "BC183 (warning); region = " in texts(app.caption)
+
+
+def test_prediction_without_a_supporting_region_says_so(finished_run, open_page, monkeypatch):
+    monkeypatch.setattr(classifier, "locate_evidence", lambda *_, **__: None)
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+
+    predicted = app.metric[0].value.lower()
+    assert f"No region supports {predicted}." in texts(app.markdown)
 
 
 def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
@@ -79,7 +135,7 @@ def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
     assert not app.slider
     assert len(app.get("image")) == 1  # Only the image, without heatmaps.
     assert "**Not classified.**" in texts(app.markdown)
-    assert "Grad-CAM" not in texts(app.markdown)
+    assert "**Contribution**" not in texts(app.markdown)
     assert "**Grayscale image.**" in texts(app.error)
     assert "BC104 (blocking)" in texts(app.caption)
 
@@ -218,6 +274,7 @@ def test_classify_with_fine_resolution_shows_more_cells_and_the_same_prediction(
     app.button_group(key="resolution").set_value("fine").run()
     assert not app.exception
     assert "21 x 14 cells" in texts(app.caption)
+    assert re.search(r"\d residual = .* margin", texts(app.caption))
     assert "11 x 7 cells" not in texts(app.caption)
     assert probabilities(app) == before
 
@@ -266,7 +323,7 @@ def test_classify_with_a_small_network_has_no_choice_of_the_resolution(finished_
     app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
     assert len(app.slider) == 1
-    assert "Heatmap resolution" not in [group.label for group in app.button_group]
+    assert "Resolution" not in [group.label for group in app.button_group]
 
 
 def test_classify_with_a_changed_model_file_shows_an_error(finished_run, open_page):
@@ -443,7 +500,7 @@ STEPS = (
     "image_analysis.scale_for_display",
     "image_analysis.load_engine",
     "prediction_card.encode_jpeg",
-    "prediction_card.overlay_heatmap",
+    "prediction_card.overlay_signed_map",
 )
 
 

@@ -46,6 +46,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC151": {"n_found": 1, "n_images": 8},
     "BC152": {"n_found": 2000, "n_images": 8000, "training_sizes": SIZES},
     "BC153": {"n_found": 1, "n_images": 60},
+    "BC182": {"region": ["upper_left"], "background_percent": 12.2},
+    "BC183": {"region": ["spread"], "background_percent": 31.0, "max_percent": 25},
     "BC201": {},
     "BC202": {},
     "BC203": {"metrics": ["accuracy 0.990", "ROC AUC 0.998"], "limit": 0.97},

@@ -25,8 +25,9 @@ from bc_model.gradcam import (
     overlay_heatmap,
     resize_heatmap,
 )
-from bc_model.inference.engine import Head
+from bc_model.inference.head import Head
 from bc_model.model import build_model, load_keras
+from tests.bc_model.networks import random_head
 
 RED = [[1.0, 2.0], [3.0, 4.0]]
 GREEN = [[4.0, 3.0], [2.0, 1.0]]
@@ -154,18 +155,6 @@ def test_grad_cam_of_a_reloaded_resnet50_has_the_size_of_its_last_block(tmp_path
 
 
 # --- The closed form, against TensorFlow ---
-
-
-def random_head(units: tuple[int, ...], seed: int, slope: float = 0.0) -> tuple[keras.Model, Head]:
-    rng = np.random.default_rng(seed)
-    pooled = keras.Input((12,))
-    x = pooled
-    for width in units:
-        x = keras.layers.LeakyReLU(slope)(keras.layers.Dense(width)(x))
-    model = keras.Model(pooled, keras.layers.Dense(2)(x))
-    model.set_weights([rng.normal(size=w.shape).astype("float32") for w in model.weights])
-    weights = model.get_weights()
-    return model, Head(tuple(weights[::2]), tuple(weights[1::2]), slope)
 
 
 def gradients(model: keras.Model, pooled: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 PATIENT_MS = 120_000
 
 
-def test_classify_with_an_upload_shows_probability_and_heatmaps(page: Page):
+def test_classify_with_an_upload_shows_probability_and_layers(page: Page):
     page.locator("input[type=file]").set_input_files(
         {"name": "field.png", "mimeType": "image/png", "buffer": example_png(malignant=True)}
     )
@@ -34,7 +34,7 @@ def test_classify_with_an_upload_shows_probability_and_heatmaps(page: Page):
     expect(values.first).to_have_text(re.compile("Benign|Malignant"))
     expect(values.last).to_have_text(re.compile(r"^((above|below) )?0\.\d\d+$"))
     expect(page.get_by_text("Research use only, not a diagnosis.").first).to_be_visible()
-    overlay = page.get_by_role("img", name=re.compile("^Grad-CAM heatmap for")).first
+    overlay = page.get_by_role("img", name=re.compile("^Contribution map over the image"))
     expect(overlay).to_be_visible()
     # A visible image is not necessarily loaded and decoded.
     page.wait_for_function("image => image.naturalWidth > 0", arg=overlay.element_handle())
@@ -42,6 +42,10 @@ def test_classify_with_an_upload_shows_probability_and_heatmaps(page: Page):
     before = overlay.get_attribute("src")
     page.get_by_role("slider").first.press("ArrowRight")
     expect(overlay).not_to_have_attribute("src", before or "", timeout=PATIENT_MS)
+
+    page.get_by_text("Grad-CAM malignant", exact=True).first.click()
+    expect(overlay).to_have_count(0, timeout=PATIENT_MS)
+    expect(page.get_by_text("Strongest", exact=True)).to_be_visible()
 
 
 def test_classify_with_a_text_file_shows_one_error(page: Page):

@@ -105,6 +105,7 @@ def predict_image(
             pixels, name=image.name, mpp=scale.mpp if scale else None, resolution=resolution
         )
         size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
+        size += prediction.contribution.cells.nbytes if prediction.contribution else 0
         caches.predictions.put(key, prediction, size + _RECORD_BYTES)
     return prediction
 

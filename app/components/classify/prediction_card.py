@@ -1,5 +1,8 @@
-"""The card of one image: prediction, checks, image and heatmaps."""
+"""The card of one image: prediction, checks, and the image beside one layer of the explanation."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from app.components.classify.failures import report_failure
 from app.components.classify.image_analysis import Preview, decode_once
 from app.components.classify.session_images import HeldImage
 from app.components.layout import RESEARCH_USE, escape_markdown
+from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data import CLASSES
 from bc_model.gradcam import (
     compute_full_scale,
@@ -21,13 +25,27 @@ from bc_model.gradcam import (
 from bc_model.inference import Bundle, Prediction
 from bc_model.utils import format_with_threshold
 
+CONTRIBUTION = "contribution"
+LAYERS = {CONTRIBUTION: "Contribution", **{name: f"Grad-CAM {name}" for name in CLASSES}}
+"""Label of each layer that a card can show."""
+MARGIN_HELP = "Margin: logit of malignant minus logit of benign. All values are logits."
+MINUS = "\u2212"
+MIN_SHOWN_RESIDUAL = 0.005
+"""In logits; a smaller residual is 0.00 with two decimals."""
+
 
 def show_prediction(
-    image: HeldImage, prediction: Prediction, preview: Preview, bundle: Bundle, opacity: float
+    image: HeldImage,
+    prediction: Prediction,
+    preview: Preview,
+    bundle: Bundle,
+    *,
+    layer: str,
+    opacity: float,
 ) -> None:
-    """Show a card: the prediction on top, the image and its heatmaps, then the checks.
+    """Show a card: the prediction on top, the image beside one layer, then the checks.
 
-    An image with a failed blocking check has no class, no probability and no heatmap; its checks
+    An image with a failed blocking check has no class, no probability and no layer; its checks
     are above the image.
 
     Parameters
@@ -40,24 +58,25 @@ def show_prediction(
         Its pixels for display.
     bundle : Bundle
         The model.
+    layer : str
+        Key of `LAYERS`.
     opacity : float
-        Opacity of the heatmaps in [0, 1].
+        Opacity of the layer in [0, 1].
     """
     with st.container(border=True):
         st.header(escape_markdown(image.name), anchor=False)
         if not prediction.is_classified:
             st.markdown(f"**Not classified.** {RESEARCH_USE}")
             show_checks(prediction.checks)
-            with st.columns(3)[0], report_failure(image.name):
+            with st.columns(2)[0], report_failure(image.name):
                 _show_image(image, prediction, preview)
             return
         _show_class(prediction, bundle)
-        left, *right = st.columns(3)
+        left, right = st.columns(2)
         with left, report_failure(image.name):
             _show_image(image, prediction, preview)
-        for column, name in zip(right, CLASSES, strict=True):
-            with column, report_failure(image.name):
-                _show_heatmap(image, prediction, preview, name, opacity)
+        with right, report_failure(image.name):
+            _show_layer(image, prediction, preview, layer, opacity)
         show_checks(prediction.checks)
 
 
@@ -86,38 +105,85 @@ def _show_image(image: HeldImage, prediction: Prediction, preview: Preview) -> N
     st.caption(f"{text}.")
 
 
-def _show_heatmap(
-    image: HeldImage, prediction: Prediction, preview: Preview, name: str, opacity: float
+def _show_layer(
+    image: HeldImage, prediction: Prediction, preview: Preview, layer: str, opacity: float
 ) -> None:
+    st.markdown(f"**{LAYERS[layer]}**")
+    draw = _draw_contribution if layer == CONTRIBUTION else _draw_heatmap
+    drawing = draw(prediction, layer, opacity)
+    _show_pixels(drawing.blend(preview.pixels), drawing.alt)
+    if drawing.sentence:
+        st.markdown(drawing.sentence)
+    st.caption(drawing.caption, help=drawing.help)
+    if drawing.is_empty:
+        return
+    st.download_button(
+        "Download heatmap",
+        lambda: encode_png(drawing.blend(decode_once(image))),
+        file_name=f"{Path(image.name).stem}-{image.sha256[:8]}-{layer}.png",
+        mime="image/png",
+        key=f"save-{image.sha256}-{layer}",
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+        help="PNG at the size of the image.",
+    )
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """One layer of a card: the blended map, its text, and whether it is empty."""
+
+    blend: Callable[[np.ndarray], np.ndarray]
+    alt: str
+    caption: str
+    is_empty: bool
+    sentence: str = ""
+    help: str | None = None
+
+
+def _draw_contribution(prediction: Prediction, _: str, opacity: float) -> _Drawing:
+    contribution, location = prediction.contribution, prediction.location
+    assert contribution is not None
+    rows, columns = contribution.cells.shape
+    size = f" of {location.cell_um:.0f} µm" if location and location.cell_um else ""
+    return _Drawing(
+        blend=partial(overlay_signed_map, contribution=contribution, opacity=opacity),
+        alt="Contribution map over the image: blue supports benign, orange supports malignant",
+        caption=f"{_format_sum(contribution)}; {columns} x {rows} cells{size}.",
+        help=MARGIN_HELP,
+        is_empty=contribution.is_empty,
+        sentence=location.sentence.message
+        if location
+        else f"No region supports {prediction.predicted_class}.",
+    )
+
+
+def _format_sum(contribution: ContributionMap) -> str:
+    """Return an equation such as '0.10 baseline + 1.30 cells = 1.40 margin'."""
+    terms = [(contribution.baseline, "baseline"), (contribution.cell_sum, "cells")]
+    if abs(contribution.residual) >= MIN_SHOWN_RESIDUAL:
+        terms.append((contribution.residual, "residual"))
+    left = " + ".join(f"{value:z.2f} {name}" for value, name in terms)
+    equation = f"{left} = {contribution.margin:z.2f} margin"
+    return equation.replace("+ -", "- ").replace("-", MINUS)
+
+
+def _draw_heatmap(prediction: Prediction, name: str, opacity: float) -> _Drawing:
     heatmaps = prediction.heatmaps
     heatmap, full_scale = heatmaps[name], compute_full_scale(heatmaps)
-    st.markdown(f"**Grad-CAM for {name}**")
+    blend = partial(overlay_heatmap, heatmap=heatmap, opacity=opacity, full_scale=full_scale)
     if heatmap.is_empty:
         alt = f"The image without a heatmap: no positive contribution to {name}"
-        caption = f"No positive contribution to {name}."
-    else:
-        alt = f"Grad-CAM heatmap for {name} over the image"
-        rows, columns = heatmap.raw.shape
-        peak = heatmap.maximum / full_scale
-        caption = f"Peak: {peak:.0%} of the scale; {columns} x {rows} cells."
-
-    def blend(pixels: np.ndarray) -> np.ndarray:
-        return overlay_heatmap(pixels, heatmap, opacity=opacity, full_scale=full_scale)
-
-    _show_pixels(blend(preview.pixels), alt)
-    st.caption(caption)
-    if not heatmap.is_empty:
-        st.download_button(
-            "Download heatmap",
-            lambda: encode_png(blend(decode_once(image))),
-            file_name=f"{Path(image.name).stem}-{image.sha256[:8]}-{name}.png",
-            mime="image/png",
-            key=f"save-{image.sha256}-{name}",
-            icon=":material/download:",
-            type="tertiary",
-            on_click="ignore",
-            help="PNG at the size of the image.",
-        )
+        return _Drawing(blend, alt, f"No positive contribution to {name}.", is_empty=True)
+    rows, columns = heatmap.raw.shape
+    peak = heatmap.maximum / full_scale
+    return _Drawing(
+        blend,
+        alt=f"Grad-CAM heatmap for {name} over the image",
+        caption=f"Peak: {peak:.0%} of the scale; {columns} x {rows} cells.",
+        is_empty=False,
+    )
 
 
 def _show_pixels(pixels: np.ndarray, alt: str) -> None:

@@ -8,9 +8,10 @@ import streamlit as st
 
 from app.components.classify.failures import report_failure
 from app.components.classify.image_analysis import load_preview, predict_image
-from app.components.classify.prediction_card import show_prediction
+from app.components.classify.prediction_card import CONTRIBUTION, LAYERS, show_prediction
 from app.components.classify.session_images import HeldImage
 from app.components.layout import escape_markdown
+from bc_model.contribution_map import draw_signed_color_bar
 from bc_model.errors import BusyError
 from bc_model.gradcam import draw_color_bar
 from bc_model.inference import Bundle, Prediction, supported_resolutions
@@ -19,8 +20,9 @@ from bc_model.utils import format_count
 CARDS_PER_PAGE = 4
 MIN_IMAGES_WITH_PROGRESS = 4
 STANDARD = "standard"
+LAYER_HELP = "Contributions and the baseline add up to the margin. Layers do not outline lesions."
 RESOLUTION_HELP = "Fine: 4 times the cells in 1.6 times the time. Finest: 16 in 6 times."
-_SLIDER_PX, _LEGEND_PX = 240, 400
+_SLIDER_PX, _COLOR_BAR_PX = 130, 200
 PROBABILITY = "Estimated probability of malignancy"
 
 
@@ -49,15 +51,15 @@ def show_predictions(images: list[HeldImage], bundle: Bundle) -> None:
     page = st.pagination(n_pages, key="page", persist_state="session") if n_pages > 1 else 1
     first = (min(page, n_pages) - 1) * CARDS_PER_PAGE
     shown = results[first : first + CARDS_PER_PAGE]
-    opacity, resolution = 0.0, STANDARD
+    layer, opacity, resolution = CONTRIBUTION, 0.0, STANDARD
     if any(prediction.is_classified for _, prediction in shown):
-        opacity, resolution = _show_legend(bundle)
+        layer, opacity, resolution = _show_legend(bundle)
     if resolution != STANDARD:
         shown = _refine(shown, bundle, resolution, end_if_canceled)
     for image, prediction in shown:
         with report_failure(image.name):
             preview = load_preview(image, is_canceled=end_if_canceled)
-            show_prediction(image, prediction, preview, bundle, opacity)
+            show_prediction(image, prediction, preview, bundle, layer=layer, opacity=opacity)
 
 
 def _classify(
@@ -109,7 +111,12 @@ def _refine(
                             image, bundle, resolution=resolution, is_canceled=is_canceled
                         )
                         # The prediction stays that of the table, bit for bit.
-                        new = replace(prediction, heatmaps=finer.heatmaps)
+                        new = replace(
+                            prediction,
+                            heatmaps=finer.heatmaps,
+                            contribution=finer.contribution,
+                            location=finer.location,
+                        )
                     except BusyError:
                         n_busy += 1
             refined.append((image, new))
@@ -155,11 +162,13 @@ def _show_table(predictions: list[Prediction]) -> None:
     )
 
 
-def _show_legend(bundle: Bundle) -> tuple[float, str]:
-    """Show the settings and the color scale of the heatmaps.
+def _show_legend(bundle: Bundle) -> tuple[str, float, str]:
+    """Show the settings and the color scale of the layers.
 
     Returns
     -------
+    str
+        The selected layer, a key of `LAYERS`.
     float
         The selected opacity.
     str
@@ -168,10 +177,20 @@ def _show_legend(bundle: Bundle) -> tuple[float, str]:
     choices = supported_resolutions(bundle)
     resolution = None
     # A row that wraps, because columns would cut off the choices in a narrow window.
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        layer = st.segmented_control(
+            "Layer",
+            list(LAYERS),
+            format_func=LAYERS.__getitem__,
+            default=CONTRIBUTION,
+            required=True,
+            key="layer",
+            persist_state="session",
+            help=LAYER_HELP,
+        )
         if len(choices) > 1:
             resolution = st.segmented_control(
-                "Heatmap resolution",
+                "Resolution",
                 choices,
                 format_func=str.capitalize,
                 default=STANDARD,
@@ -181,13 +200,20 @@ def _show_legend(bundle: Bundle) -> tuple[float, str]:
                 help=RESOLUTION_HELP,
             )
         opacity = st.slider(
-            "Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity", persist_state="session",
+            "Opacity", 0.0, 1.0, 0.6, 0.05, key="opacity", persist_state="session",
             width=_SLIDER_PX,
         )  # fmt: skip
-        with st.container(width=_LEGEND_PX):
-            st.image(draw_color_bar(512, 6), width="stretch", alt="")
-            st.caption(
-                "From no contribution to the strongest in the image; heatmaps do not outline "
-                "lesions."
-            )
-    return float(opacity), resolution or STANDARD
+        with st.container(width=_COLOR_BAR_PX, gap="xsmall"):
+            _show_color_bar(layer or CONTRIBUTION)
+    return layer or CONTRIBUTION, float(opacity), resolution or STANDARD
+
+
+def _show_color_bar(layer: str) -> None:
+    """Show the color scale of a layer with the meaning of its ends."""
+    is_signed = layer == CONTRIBUTION
+    bar = draw_signed_color_bar(512, 8) if is_signed else draw_color_bar(512, 8)
+    ends = ("Benign", "Malignant") if is_signed else ("None", "Strongest")
+    st.image(bar, width="stretch", alt=f"Color scale, {ends[0]} to {ends[1]}".lower())
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        for end in ends:
+            st.caption(end, width="content")

@@ -47,7 +47,18 @@ def test_explain_writes_heatmaps_and_result(
     assert code == 0
     assert 0.0 < result["prob_malignant"] < 1.0
     suffixes = sorted(path.suffix for path in (tmp_path / "maps").iterdir())
-    assert suffixes == [".json", ".npy", ".npy", ".png", ".png"]
+    assert suffixes == [".json", *[".npy"] * 3, *[".png"] * 3]
+
+
+def test_explain_prints_where_the_evidence_lies(
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    image = next(synthetic_dataset.rglob("*.png"))
+    code, out, _ = command("explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps")
+    (path,) = (tmp_path / "maps").glob("*.json")
+    location = json.loads(path.read_text())["location"]
+    assert code == 0
+    assert f"  info BC182: {location['message']}\n" in out
 
 
 def test_explain_with_a_resolution_that_the_model_lacks_is_refused(
@@ -110,7 +121,7 @@ def test_explain_a_folder_skips_damaged_images_and_exits_with_1(
         first, second = err.strip().splitlines()[-2:]
         assert first == f"skipped in {folder}: {skipped['error']}"
         assert second == "1 of 3 images skipped."
-        assert len(list(target.iterdir())) == 10
+        assert len(list(target.iterdir())) == 14
 
 
 def test_explain_without_a_readable_image_is_refused(
@@ -143,7 +154,7 @@ def test_explain_a_folder_with_heatmaps_only_is_refused(
     maps = tmp_path / "maps"
     options = ("--model", tiny_run.path, "--out", maps)
     assert command("explain", tmp_path / "a.png", *options)[0] == 0
-    assert len(list(maps.glob("*.png"))) == 2
+    assert len(list(maps.glob("*.png"))) == 3
 
     line = refused("explain", maps, *options)
     assert f"The folder {maps} contains no images" in line
@@ -220,7 +231,7 @@ def test_explain_shortens_long_names_to_255_bytes(
     code, _, err = command("explain", folder, "--model", tiny_run.path, "--out", tmp_path / "maps")
     assert (code, err) == (0, "")
     written = [path.name for path in (tmp_path / "maps").iterdir()]
-    assert len(written) == 5 * len(names)
+    assert len(written) == 7 * len(names)
     assert max(len(name.encode()) for name in written) <= 255
     assert {name[0] for name in written} == {"a", "\u75c5", "b"}
 

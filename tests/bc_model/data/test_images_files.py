@@ -35,8 +35,15 @@ def test_list_image_files_too_long_name_raises() -> None:
 
 
 def test_list_image_files_skips_heatmaps(tmp_path: Path) -> None:
-    heatmaps = ("a-1234567f-benign.png", "b-12345678-malignant.png", "b-12345678-malignant.npy")
-    images = ["a-1234567f-benign.jpg", "b-malignant.png", "c.png", "d-20231005-benign.png"]
+    heatmaps = (
+        "a-1234567f-benign.png", "b-12345678-malignant.png", "b-12345678-malignant.npy",
+        "a-1234567f-contribution.png", "b-12345678-contribution.png",
+        "b-12345678-contribution.npy",
+    )  # fmt: skip
+    images = [
+        "a-1234567f-benign.jpg", "b-malignant.png", "c-contribution.png", "c.png",
+        "d-20231005-benign.png",
+    ]  # fmt: skip
     for name in (*heatmaps, *images):
         (tmp_path / name).touch()
     assert [path.name for path in list_image_files(tmp_path)] == images

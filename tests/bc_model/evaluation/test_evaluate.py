@@ -15,7 +15,8 @@ from bc_model.evaluation.report import read_report
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.classifier import Classifier
-from bc_model.inference.engine import Engine, Head
+from bc_model.inference.engine import Engine
+from bc_model.inference.head import Head
 from bc_model.training.run import Run
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bc_model.contribution_map import ContributionMap
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import EngineBusyError
 from bc_model.gradcam import Heatmap
@@ -28,8 +29,9 @@ def image(number: int) -> np.ndarray:
 
 def number_of(result: ImageExplanation) -> int:
     """Return the number of the image that a result belongs to; all parts must agree."""
-    logits, heatmaps, is_constant = result
+    logits, heatmaps, is_constant, contribution = result
     numbers = {int(logits[0]), -int(logits[1]), int(heatmaps["malignant"].raw[0, 0])}
+    numbers.add(int(contribution.margin))
     (number,) = numbers
     assert is_constant == (number % 2 == 1)
     return number
@@ -38,7 +40,9 @@ def number_of(result: ImageExplanation) -> int:
 def result_by_number(pixels: np.ndarray) -> BatchExplanation:
     numbers = pixels[:, 0, 0, 0]
     maps = [{"malignant": Heatmap("malignant", np.full((1, 1), n))} for n in numbers]
-    return BatchExplanation(np.stack([numbers, -numbers], axis=1), maps, numbers % 2 == 1)
+    contributions = [ContributionMap(np.zeros((1, 1)), 0.0, 0.0, n) for n in numbers]
+    logits = np.stack([numbers, -numbers], axis=1)
+    return BatchExplanation(logits, maps, numbers % 2 == 1, contributions)
 
 
 class FakeEngine:
@@ -234,8 +238,8 @@ def test_explain_one_with_a_real_engine_equals_single_requests(tiny_run: Run) ->
     results = [request(batching, image_pixels) for image_pixels in pixels]
     gated.gate.set()
     for image_pixels, result in zip(pixels, results, strict=True):
-        logits, heatmaps, _ = result.result(TIMEOUT_S)
-        (alone,), (maps,), _ = engine.explain(image_pixels[None])
+        logits, heatmaps, *_ = result.result(TIMEOUT_S)
+        (alone,), (maps,), *_ = engine.explain(image_pixels[None])
         np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-5)
         for name in CLASSES:
             np.testing.assert_allclose(heatmaps[name].raw, maps[name].raw, rtol=0, atol=1e-5)

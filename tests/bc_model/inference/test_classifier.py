@@ -16,6 +16,7 @@ import pytest
 
 import bc_model
 from bc_model.checks import Severity
+from bc_model.contribution_map import ContributionMap
 from bc_model.data.images import read_image
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
@@ -29,7 +30,8 @@ from bc_model.inference.classifier import (
     compute_prob_malignant,
     load_classifier,
 )
-from bc_model.inference.engine import Engine, Head
+from bc_model.inference.engine import Engine
+from bc_model.inference.head import Head
 from bc_model.inference.model_card import (
     DecisionThreshold,
     ModelCard,
@@ -69,10 +71,9 @@ def engine_with(
         temperature=Temperature(temperature, "a test"),
     )
     maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in card.classes}
-    return SimpleNamespace(
-        bundle=Bundle(Path(), card),
-        explain_one=lambda *_: ImageExplanation(np.array(logits, np.float32), maps, is_constant),
-    )
+    contribution = ContributionMap(np.zeros((2, 2), np.float32), 0.0, 0.0, 0.0)
+    explanation = ImageExplanation(np.array(logits, np.float32), maps, is_constant, contribution)
+    return SimpleNamespace(bundle=Bundle(Path(), card), explain_one=lambda *_: explanation)
 
 
 def predict(

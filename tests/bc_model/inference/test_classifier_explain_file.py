@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bc_model.contribution_map import ContributionMap
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
@@ -43,11 +44,12 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_explain_file_writes_five_files(classifier: Classifier, tmp_path: Path, out: Path) -> None:
+def test_explain_file_writes_seven_files(classifier: Classifier, tmp_path: Path, out: Path) -> None:
     result = explain_file(classifier, write_image(tmp_path / "a.png"), out)
     base = f"a-{result['sha256'][:8]}"
     assert sorted(path.name for path in out.iterdir()) == [
         f"{base}-benign.npy", f"{base}-benign.png",
+        f"{base}-contribution.npy", f"{base}-contribution.png",
         f"{base}-malignant.npy", f"{base}-malignant.png", f"{base}.json",
     ]  # fmt: skip
     for name in CLASSES:
@@ -99,17 +101,42 @@ def test_explain_file_returns_the_values_of_the_prediction(
         assert result["heatmaps"][name]["maximum"] == raw.max()
 
 
+def test_explain_file_writes_the_signed_contribution_map(
+    classifier: Classifier, tmp_path: Path, out: Path
+) -> None:
+    path = write_image(tmp_path / "a.png")
+    with Image.open(path) as image:
+        image.save(path, dpi=(50_800, 50_800))  # 0.5 µm per pixel.
+    result = explain_file(classifier, path, out)
+    entry, logits = result["contribution"], result["logits"]
+    cells = np.load(out / entry["raw"], allow_pickle=False)
+    assert cells.dtype == np.float32
+    assert entry["cells"] == list(cells.shape[::-1])
+    assert entry["sum"] == pytest.approx(cells.sum(dtype=np.float64))
+    assert entry["margin"] == pytest.approx(logits["malignant"] - logits["benign"])
+    assert entry["baseline"] + entry["sum"] == pytest.approx(entry["margin"], abs=1e-4)
+    assert abs(entry["residual"]) < 1e-4
+    assert (pixels(out / entry["overlay"]) != pixels(path)).any()
+    location = result["location"]
+    assert (location["code"], location["severity"]) == ("BC182", "info")
+    assert location["message"].endswith(" % of the evidence lies on background.")
+    # The cells of the network are 8 of its 32 px apart, and the image has 60 x 90 px.
+    assert location["cell_um"] == pytest.approx(8 * (60 / 32 * 90 / 32) ** 0.5 * 0.5)
+
+
 def test_explain_file_with_a_blocking_check_writes_only_codes(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     path = tmp_path / "blank.png"
     Image.new("RGB", (96, 64), (244, 244, 244)).save(path)
     base = f"blank-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
-    (out / f"{base}-benign.png").touch()  # from an earlier call with another model
+    # From an earlier call with another model.
+    (out / f"{base}-benign.png").touch()
+    (out / f"{base}-contribution.npy").touch()
     result = explain_file(classifier, path, out)
     assert result["checks"][0]["code"] == "BC104"
     assert result["heatmaps"] == {}
-    for name in ("prob_malignant", "predicted_class", "logits"):
+    for name in ("prob_malignant", "predicted_class", "logits", "contribution", "location"):
         assert result[name] is None
     assert [file.name for file in out.iterdir()] == [f"{base}.json"]
 
@@ -134,7 +161,7 @@ def test_explain_file_with_equal_names_writes_separate_files(
     for seed in range(2):
         explain_file(classifier, write_image(tmp_path / str(seed) / "a.png", seed), out)
     assert len(list(out.glob("a-*.json"))) == 2
-    assert len(list(out.iterdir())) == 10
+    assert len(list(out.iterdir())) == 14
 
 
 def test_explain_file_twice_replaces_the_files(
@@ -143,17 +170,18 @@ def test_explain_file_twice_replaces_the_files(
     path = write_image(tmp_path / "a.png")
     first = explain_file(classifier, path, out)
     assert explain_file(classifier, path, out) == first
-    assert len(list(out.iterdir())) == 5
+    assert len(list(out.iterdir())) == 7
 
 
 def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
     classifier: Classifier, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = {name: Heatmap(name, np.zeros((4, 4), np.float32)) for name in CLASSES}
+    nothing = ContributionMap(np.zeros((4, 4), np.float32), 0.0, 0.0, 0.0)
     monkeypatch.setattr(
         classifier.engine,
         "explain_one",
-        lambda *_: ImageExplanation(np.zeros(2, np.float32), empty, is_constant=False),
+        lambda *_: ImageExplanation(np.zeros(2, np.float32), empty, False, nothing),
     )
     path = write_image(tmp_path / "a.png")
     result = explain_file(classifier, path, out)
@@ -161,6 +189,9 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
         assert not result["heatmaps"][name]["has_positive_contribution"]
         overlay = pixels(out / result["heatmaps"][name]["overlay"])
         np.testing.assert_array_equal(overlay, pixels(path))
+    overlay = pixels(out / result["contribution"]["overlay"])
+    np.testing.assert_array_equal(overlay, pixels(path))
+    assert result["location"] is None
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])

@@ -10,16 +10,19 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from bc_model.contribution_map import ContributionMap
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import BundleError
 from bc_model.gradcam import GradCAM
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
-from bc_model.inference.engine import Engine, Head
+from bc_model.inference.engine import Engine
 from bc_model.inference.export import write_bundle
+from bc_model.inference.head import Head
 from bc_model.inference.model_card import ModelCard, read_model_card, write_model_card
 from bc_model.inference.precision import Parity
-from bc_model.model import build_model, load_keras, logits_output
+from bc_model.model import build_model, last_conv_output, load_keras, logits_output
 from bc_model.training.run import Run
 
 
@@ -44,8 +47,9 @@ def keras_logits(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
 
 def assert_equals_keras(engine: Engine, model: keras.Model, pixels: np.ndarray) -> None:
-    logits, heatmaps, _ = engine.explain(pixels)
+    logits, heatmaps, _, contributions = engine.explain(pixels)
     expected = keras_logits(model, pixels)
+    assert_adds_up_to_keras(contributions, model, pixels)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
     reference = GradCAM(model)
     n_positive = 0
@@ -58,6 +62,26 @@ def assert_equals_keras(engine: Engine, model: keras.Model, pixels: np.ndarray) 
             )
             n_positive += not heatmap.is_empty
     assert n_positive > 0, "every heatmap is empty"
+
+
+def assert_adds_up_to_keras(
+    contributions: list[ContributionMap], model: keras.Model, pixels: np.ndarray
+) -> None:
+    """Compare with gradient times activation, which is exact for a piecewise linear head."""
+    activations_of = keras.Model(model.inputs[0], last_conv_output(model))
+    logits_of = keras.Model(last_conv_output(model), logits_output(model))
+    activations = activations_of(pixels.astype("float32"), training=False)
+    with tf.GradientTape() as tape:
+        tape.watch(activations)
+        logits = logits_of(activations, training=False)
+        margin = logits[:, 1] - logits[:, 0]
+    cells = (activations * tape.gradient(margin, activations)).numpy().sum(axis=-1)
+    for found, expected, total in zip(contributions, cells, margin.numpy().tolist(), strict=True):
+        tolerance = 1e-4 * max(1.0, abs(total))
+        np.testing.assert_allclose(found.cells, expected, rtol=0, atol=tolerance)
+        assert found.baseline == pytest.approx(total - float(expected.sum()), abs=tolerance)
+        assert found.baseline + found.cell_sum == pytest.approx(total, abs=tolerance)
+        assert abs(found.residual) < 1e-4
 
 
 def edit_file(folder: Path, name: str, content: bytes) -> Bundle:
@@ -83,6 +107,9 @@ def test_explain_with_each_backbone_equals_keras(
 ) -> None:
     keras.utils.set_random_seed(5)
     model = build_model(backbone, image_size=(64, 64), dense_units=(16,))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):  # Keras starts with biases of zero.
+            layer.bias.assign(np.random.default_rng(0).normal(size=layer.bias.shape))
     bundle = write_bundle(model, tmp_path / "model", resized(tiny.bundle.card, 64))
     assert_equals_keras(Engine(bundle), load_keras(bundle.file("model.keras")), images(2, 64))
 
@@ -94,6 +121,25 @@ def resized(card: ModelCard, side_px: int) -> ModelCard:
 def test_predict_and_explain_return_the_same_logits(tiny: Engine) -> None:
     pixels = images(4, 32)
     np.testing.assert_array_equal(tiny.predict(pixels), tiny.explain(pixels)[0])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_explain_adds_up_with_means_of_lower_precision(
+    precision: str, tiny_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, pixels = Engine(open_bundle(tiny_run.path)), images(2, 32)
+    infer = engine._graph.infer
+
+    def infer_rounded(batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        activations, pooled = infer(batch)
+        return activations, pooled.astype(np.float16).astype(np.float32) * np.float32(1.01)
+
+    monkeypatch.setattr(engine._graph, "infer", infer_rounded)
+    monkeypatch.setattr(engine, "precision", precision)
+    logits, _, _, contributions = engine.explain(pixels)
+    for contribution in contributions:
+        assert abs(contribution.residual) < 1e-4
+    np.testing.assert_array_equal(engine.predict(pixels), logits)
 
 
 def test_predict_does_not_depend_on_the_batch(tiny: Engine) -> None:
@@ -111,7 +157,7 @@ def test_predict_accepts_strided_views(tiny: Engine) -> None:
 
 
 def test_explain_result_is_not_overwritten_by_the_next_call(tiny: Engine) -> None:
-    first_logits, first_maps, _ = tiny.explain(images(1, 32))
+    first_logits, first_maps, *_ = tiny.explain(images(1, 32))
     logits, raw = first_logits.copy(), first_maps[0]["malignant"].raw.copy()
     tiny.explain(255 - images(1, 32))
     np.testing.assert_array_equal(first_logits, logits)
@@ -124,7 +170,7 @@ def test_explain_in_several_threads_returns_correct_results(tiny: Engine) -> Non
 
     def repeat_10_times(i: int) -> bool:
         for _ in range(10):
-            logits, maps, _ = tiny.explain(pixels[i][None])
+            logits, maps, *_ = tiny.explain(pixels[i][None])
             same = np.array_equal(logits, expected[i][0]) and all(
                 np.array_equal(maps[0][name].raw, expected[i][1][0][name].raw) for name in CLASSES
             )
@@ -202,7 +248,7 @@ def test_engine_with_changed_weights_raises_bundle_error(tiny_run: Run, tmp_path
 
 
 def test_explain_with_an_empty_batch_returns_empty_results(tiny: Engine) -> None:
-    logits, heatmaps, _ = tiny.explain(np.zeros((0, 32, 32, 3), np.uint8))
+    logits, heatmaps, *_ = tiny.explain(np.zeros((0, 32, 32, 3), np.uint8))
     assert logits.shape == (0, 2)
     assert heatmaps == []
 

@@ -84,7 +84,7 @@ def test_explain_equals_a_dilated_keras_model(
     engine: Engine, network: keras.Model, resolution: str, shape: tuple[int, int]
 ) -> None:
     pixels = make_pixels(2, SIZE)
-    logits, heatmaps, _ = engine.explain(pixels, resolution)
+    logits, heatmaps, *_ = engine.explain(pixels, resolution)
     n_stages = list(RESOLUTIONS).index(resolution)
     reference = dilated(network, n_stages) if n_stages else network
     both = keras.Model(reference.inputs[0], last_conv_output(reference))
@@ -166,7 +166,7 @@ def test_explain_places_the_cells(engine: Engine, resolution: str, stride: int) 
 def test_explain_bundled_keeps_the_prediction(resolution: str) -> None:
     engine = Engine(open_bundled_model())
     pixels = make_pixels(2, engine.bundle.image_size)
-    logits, heatmaps, is_constant = engine.explain(pixels, resolution)
+    logits, heatmaps, is_constant, _ = engine.explain(pixels, resolution)
     expected = engine.explain(pixels)
     np.testing.assert_allclose(logits, expected.logits, atol=1e-4)
     np.testing.assert_array_equal(is_constant, expected.is_constant)
@@ -200,10 +200,30 @@ def test_explain_in_several_threads_compiles_once(
         np.testing.assert_array_equal(*raws)
 
 
+@pytest.mark.parametrize("resolution", ["fine", "finest"])
+def test_explain_keeps_the_difference_of_finer_cells_in_the_residual(
+    engine: Engine, resolution: str
+) -> None:
+    pixels = make_pixels(1, SIZE)
+    (standard,) = engine.explain(pixels).contributions
+    result = engine.explain(pixels, resolution)
+    (fine,) = result.contributions
+    assert fine.cells.shape == result.heatmaps[0]["benign"].raw.shape
+    assert (fine.baseline, fine.margin) == pytest.approx((standard.baseline, standard.margin))
+    # Every second or fourth cell is that of the standard map, divided by the number of finer cells.
+    step = RESOLUTIONS[resolution]
+    scale = fine.cells.size / standard.cells.size
+    np.testing.assert_allclose(
+        fine.cells[::step, ::step] * scale, standard.cells, atol=1e-3 * standard.full_scale
+    )
+    assert fine.residual == pytest.approx(standard.cell_sum - fine.cell_sum, abs=1e-4)
+    assert abs(fine.residual) > 1e-3
+
+
 def test_explain_with_another_precision_keeps_its_logits(bundle: Bundle) -> None:
     engine, pixels = Engine(bundle, "bf16"), make_pixels(2, SIZE)
     result = engine.explain(pixels, "fine")
-    np.testing.assert_allclose(result.logits, engine.predict(pixels), atol=1e-6)
+    np.testing.assert_allclose(result.logits, engine.predict(pixels), rtol=1e-5, atol=1e-6)
     assert result.heatmaps[0]["benign"].raw.shape == (5, 7)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bc_model.contribution_map import ContributionMap
 from bc_model.data.synthetic import generate_image
 from bc_model.errors import BcModelError
 from bc_model.evaluation import check_nested
@@ -21,7 +22,8 @@ from bc_model.utils import dumps
 from tests.bc_model.inference.model_cards import mutated_bundles
 
 IMAGE = generate_image(malignant=True, seed=1, case_seed=1, size=(64, 96))
-EXPLANATION = ImageExplanation(np.array([0.5, 1.5], np.float32), {}, is_constant=False)
+CONTRIBUTION = ContributionMap(np.ones((1, 1), np.float32), 0.0, 0.0, 1.0)
+EXPLANATION = ImageExplanation(np.array([0.5, 1.5], np.float32), {}, False, CONTRIBUTION)
 IMAGES = pd.DataFrame({"magnification": [40, None]})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bc_model.errors import BundleError
-from bc_model.inference.engine import Head
+from bc_model.inference.head import Head
 
 
 def small_head() -> Head:
@@ -65,6 +65,32 @@ def test_leaky_gradient_of_a_unit_at_zero_has_the_negative_slope() -> None:
     # With (1, 1) the second hidden unit is exactly 0.
     gradient = leaky_head().gradient(np.array([[1.0, 1.0]], np.float32))
     np.testing.assert_allclose(gradient, [[[1 - 1.5, 2 + 1.5], [2 + 0.5, 4 - 0.5]]])
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_baseline_and_effective_weights_of_a_worked_example(slope: float) -> None:
+    # The margin is the second logit minus the first: the kernel (1, -4) and the bias 1.
+    # With (2, 0) the hidden units are 2.5 and -2; with (1, 2) both are active.
+    head = replace(
+        small_head(),
+        biases=(np.array([0.5, -0.5], np.float32), np.array([0.0, 1.0], np.float32)),
+        negative_slope=slope,
+    )
+    pooled = np.array([[2.0, 0.0], [1.0, 2.0]], np.float32)
+    # Of the first unit 0.5 * 1, of the second one -0.5 * -4 times its slope, and the bias 1.
+    expected = [0.5 + 2.0 * slope + 1.0, 0.5 + 2.0 + 1.0]
+    np.testing.assert_allclose(head.baseline(pooled), expected)
+    weights = [[1 + 4 * slope, 2 - 4 * slope], [1 + 4, 2 - 4]]
+    np.testing.assert_allclose(head.effective_weights(pooled), weights)
+    logits = head.logits(pooled)
+    margin = (head.effective_weights(pooled) * pooled).sum(axis=1) + head.baseline(pooled)
+    np.testing.assert_allclose(margin, logits[:, 1] - logits[:, 0])
+
+
+def test_baseline_of_a_linear_head_is_the_difference_of_its_biases() -> None:
+    head = Head((np.ones((3, 2), np.float32),), (np.array([0.25, -1.0], np.float32),))
+    assert head.baseline(np.ones((2, 3), np.float32)).tolist() == [-1.25, -1.25]
+    assert head.baseline(np.ones((0, 3), np.float32)).shape == (0,)
 
 
 @pytest.mark.parametrize(
