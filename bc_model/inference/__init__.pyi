@@ -18,6 +18,7 @@ from .input_checks import expected_out_of_distribution_proportion
 from .model_card import (
     Architecture,
     CardMetrics,
+    ConformalThresholds,
     DecisionThreshold,
     ExplanationChecks,
     ModelCard,
@@ -29,14 +30,18 @@ from .model_card import (
     RobustnessRow,
     RobustnessTable,
     Scale,
+    SelectivePoint,
+    SelectiveSummary,
     SubsetCounts,
     Temperature,
     TrainingData,
+    UncertainBand,
     describe_synthetic_training,
 )
 from .precision import PRECISIONS, fastest_precision, supported_precisions
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
 from .seen_images import find_seen_images
+from .views import ViewSpread, make_views, predict_views
 
 __all__ = [
     "BUNDLED_MODELS_DIR",
@@ -50,6 +55,7 @@ __all__ = [
     "Bundle",
     "CardMetrics",
     "Classifier",
+    "ConformalThresholds",
     "DecisionThreshold",
     "Engine",
     "ExplanationChecks",
@@ -64,9 +70,13 @@ __all__ = [
     "RobustnessRow",
     "RobustnessTable",
     "Scale",
+    "SelectivePoint",
+    "SelectiveSummary",
     "SubsetCounts",
     "Temperature",
     "TrainingData",
+    "UncertainBand",
+    "ViewSpread",
     "bundled_model_dir",
     "collect_images",
     "describe_synthetic_training",
@@ -79,10 +89,12 @@ __all__ = [
     "has_bundled_model",
     "list_bundles",
     "load_classifier",
+    "make_views",
     "measure_parity",
     "open_bundle",
     "open_bundled_model",
     "predict_files",
+    "predict_views",
     "quantize",
     "require_resolution",
     "supported_precisions",

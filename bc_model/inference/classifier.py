@@ -7,7 +7,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, compute_full_scale, encode_png, overlay_heatmap
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.precision import fastest_precision
 from bc_model.inference.seen_images import check_seen
+from bc_model.inference.views import ViewSpread, predict_views
 from bc_model.utils.io import shorten_name, write_files_atomic
 
 MAX_STEM_BYTES = 200
@@ -52,6 +53,8 @@ class Prediction:
         Grad-CAM heatmap of each class. Empty if a blocking check failed.
     checks : tuple of Check
         Failed checks, the most serious first.
+    uncertain_band : (float, float) or None
+        Ends of the probabilities that are uncertain. None if the model has no such range.
     """
 
     name: str
@@ -62,6 +65,15 @@ class Prediction:
     predicted_class: str | None
     heatmaps: dict[str, Heatmap]
     checks: tuple[Check, ...]
+    uncertain_band: tuple[float, float] | None = None
+
+    @property
+    def outcome(self) -> str | None:
+        """'benign', 'malignant' or 'uncertain'; None if a blocking check failed."""
+        if self.prob_malignant is None:
+            return None
+        is_uncertain = is_inside(self.prob_malignant, self.uncertain_band)
+        return "uncertain" if is_uncertain else self.predicted_class
 
     @property
     def is_classified(self) -> bool:
@@ -141,10 +153,14 @@ class Classifier:
         found = [*_input_checks(image, pixels, name, magnification, mpp, self.bundle)]
         if is_constant:
             found.append(make_check("BC106"))
+        probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
+        band = self.bundle.uncertain_band
+        # The check would reveal the probability of a blocked image.
+        if band is not None and is_inside(probability, band) and not is_blocked(found):
+            found.append(make_check("BC191", low=band[0], high=band[1]))
         groups = by_severity(found)
         checks = tuple(check for group in groups.values() for check in group)
         is_classified = not is_blocked(checks)
-        probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
         predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
         return Prediction(
             name=name,
@@ -155,7 +171,22 @@ class Classifier:
             predicted_class=predicted_class if is_classified else None,
             heatmaps=heatmaps if is_classified else {},
             checks=checks,
+            uncertain_band=band,
         )
+
+    def predict_views(self, image: np.ndarray) -> ViewSpread:
+        """Return the probabilities of rotated, mirrored and shifted views of one image.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width, 3), uint8
+            RGB image from `read_image`, at its original size.
+
+        See Also
+        --------
+        bc_model.inference.predict_views : The same for an engine.
+        """
+        return predict_views(self.engine.engine, image)
 
 
 def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier:
@@ -188,17 +219,15 @@ def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier
     return Classifier(BatchingEngine(Engine(bundle, precision)))
 
 
-def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Return the probability of malignancy, shape (n,), for logits of shape (n, 2).
+def is_inside(probability: float, band: tuple[float, float] | None) -> bool:
+    """Return whether a probability is inside of a range, without its ends.
 
     Examples
     --------
-    >>> compute_prob_malignant(np.array([[0.0, 0.0], [1.0, 3.0]]), 1.0).round(3).tolist()
-    [0.5, 0.881]
+    >>> is_inside(0.5, (0.2, 0.8)), is_inside(0.8, (0.2, 0.8)), is_inside(0.5, None)
+    (True, False, False)
     """
-    benign, malignant = (np.asarray(logits, np.float64) / temperature).T
-    # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
-    return np.exp(-np.logaddexp(0.0, benign - malignant))
+    return band is not None and band[0] < probability < band[1]
 
 
 def _input_checks(
@@ -262,7 +291,12 @@ def collect_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def explain_file(
-    classifier: Classifier, path: Path, out: Path, *, resolution: str = "standard"
+    classifier: Classifier,
+    path: Path,
+    out: Path,
+    *,
+    resolution: str = "standard",
+    extend: Callable[[np.ndarray, Prediction], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Classify and explain one image file and write the result.
 
@@ -270,7 +304,8 @@ def explain_file(
     the image) and ``...-<class>.npy`` (raw heatmap, float32) into the directory `out`. The hash
     separates images of the same name. The stems of long names are shortened. If a blocking check
     fails, only the JSON file is written, without a class, a probability or a heatmap.
-    `resolution` is that of `Classifier.predict`.
+    `resolution` is that of `Classifier.predict`. `extend` is called with the pixels and the
+    prediction, and returns further entries of the JSON file.
 
     Returns
     -------
@@ -302,11 +337,14 @@ def explain_file(
         "prob_malignant": prediction.prob_malignant,
         "threshold": classifier.bundle.threshold,
         "predicted_class": prediction.predicted_class,
+        "outcome": prediction.outcome,
+        "uncertain_band": prediction.uncertain_band,
         "logits": logits if prediction.is_classified else None,
         "temperature": classifier.bundle.temperature,
         "precision": classifier.engine.engine.precision,
         "heatmaps": entries,
         "checks": [check_to_json(check) for check in prediction.checks],
+        **(extend(image, prediction) if extend else {}),
         "use": "Research use only, not a diagnosis.",
     }
     files[f"{base}.json"] = (json.dumps(result, indent=2, allow_nan=False) + "\n").encode()

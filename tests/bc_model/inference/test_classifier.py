@@ -26,10 +26,9 @@ from bc_model.inference.bundle import Bundle, file_sha256, has_bundled_model, op
 from bc_model.inference.classifier import (
     Classifier,
     Prediction,
-    compute_prob_malignant,
     load_classifier,
 )
-from bc_model.inference.engine import Engine, Head
+from bc_model.inference.engine import Engine, Head, compute_prob_malignant
 from bc_model.inference.model_card import (
     DecisionThreshold,
     ModelCard,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.inference.engine import compute_prob_malignant
 from bc_model.inference.model_card import (
     CardMetrics,
     DecisionThreshold,
