@@ -40,7 +40,13 @@ from .predictions import predictions_to_csv, read_predictions
 from .published_results import PUBLISHED_RESULTS, PublishedRange
 from .report import EvaluationReport, read_report, report_files, report_json
 from .robustness import evaluate_robustness, predict_perturbed, robustness_table
-from .selective import fit_conformal, fit_uncertain_band, risk_coverage, summarize_selective
+from .selective import (
+    fit_conformal,
+    fit_uncertain_band,
+    measure_band,
+    risk_coverage,
+    summarize_selective,
+)
 from .subgroups import Confusion, Subgroup, case_table
 from .thresholds import (
     ThresholdChoice,
@@ -104,6 +110,7 @@ __all__ = [
     "is_cross_validated",
     "majority_baseline",
     "make_mosaics",
+    "measure_band",
     "measure_pointing",
     "metric_functional",
     "predict_perturbed",

@@ -181,6 +181,37 @@ def fit_uncertain_band(
     )
 
 
+def measure_band(
+    predictions: pd.DataFrame,
+    band: tuple[float, float],
+    *,
+    threshold: float,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[Metric, Metric]:
+    """Return coverage and risk of an uncertain range on other images than it was fitted on.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Result of `check_predictions`.
+    band : (float, float)
+        Ends of the uncertain probabilities.
+    threshold, n_resamples, seed
+        As for `risk_coverage`.
+    """
+    images = _Images.of(
+        predictions["class"] == "malignant", predictions["prob_malignant"], predictions["case"],
+        threshold,
+    )  # fmt: skip
+    low, high = band
+    answered = (images.prob <= low) | (images.prob >= high)
+    return (
+        images.estimate_coverage(answered, n_resamples, seed),
+        images.estimate_risk(answered, n_resamples, seed),
+    )
+
+
 def fit_conformal(
     malignant: ArrayLike, prob_malignant: ArrayLike, case: ArrayLike, *, alpha: float = ALPHA
 ) -> ConformalThresholds | Check:
