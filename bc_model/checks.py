@@ -137,7 +137,7 @@ MESSAGES: dict[str, Message] = {
         "is a constant that does not depend on the image.",
     ),
     "BC190": _info(
-        "Too few cases for a guarantee",
+        "Too few cases",
         "The data contain {n_cases:count {class_name} case}. A guaranteed error rate of at most "
         "{alpha:.0%} in each class requires at least {min_cases} cases of each class.",
     ),

@@ -397,7 +397,7 @@ def chart_selective(
     return alt.layer(*layers).properties(height=300)
 
 
-_STRIP_HEIGHT_PX = 110
+_STRIP_HEIGHT_PX = LEGEND_AND_AXIS_PX + 36
 
 
 def chart_views(spread: ViewSpread, uncertain_band: tuple[float, float] | None) -> alt.LayerChart:

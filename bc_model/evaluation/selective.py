@@ -6,6 +6,7 @@ errors among them. Every case has the same weight, so that cases with many image
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from bc_model.checks import Check, make_check
 from bc_model.errors import ConfigError, DataError
 from bc_model.evaluation.bootstrap import CaseSample, mean_functional
 from bc_model.evaluation.estimates import describe_resamples, estimate_metric
+from bc_model.evaluation.intervals import korn_graubard
 from bc_model.evaluation.metrics import Floats
 from bc_model.evaluation.predictions import case_names, case_weights
 from bc_model.inference.model_card import (
@@ -384,8 +386,20 @@ class _Images:
         return float(widths[reached[-1]]) if reached.size else math.inf
 
     def estimate_risk(self, answered: NDArray[np.bool_], n_resamples: int, seed: int) -> Metric:
-        """Return the proportion of errors among answered images, by resampling their cases."""
-        return self._estimate(answered, self.is_error[answered], n_resamples, seed)
+        """Return the proportion of errors among answered images, by resampling their cases.
+
+        With errors in very few cases, the bootstrap interval would be shorter than without any
+        error. Its upper end is therefore at least that of no error in as many cases.
+        """
+        metric = self._estimate(answered, self.is_error[answered], n_resamples, seed)
+        if metric.ci_high is None:
+            return metric
+        n_groups = np.unique(self.group[answered]).size
+        lowest_end = korn_graubard(0.0, 0.0, 1.0, n_cases=n_groups)[1]
+        if metric.ci_high >= lowest_end:
+            return metric
+        note = f"upper end: exact binomial interval of no error in {n_groups} cases"
+        return replace(metric, ci_high=lowest_end, note=note)
 
     def estimate_coverage(self, answered: NDArray[np.bool_], n_resamples: int, seed: int) -> Metric:
         """Return the proportion of answered images."""
