@@ -44,7 +44,7 @@ def show_nearest_images(image: HeldImage, bundle: Bundle) -> None:
 def _show(image: HeldImage, bundle: Bundle) -> None:
     key = f"nearest-{image.sha256}-{bundle.key[:16]}"
     if st.button(
-        "Find nearest training images",
+        "Find nearest images",
         key=f"button-{key}",
         icon=":material/image_search:",
         help="The first time, computes features of all training images.",
