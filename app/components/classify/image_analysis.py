@@ -144,7 +144,9 @@ def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = No
     return pixels
 
 
-def hold_result(key: Hashable, compute: Callable[[], Result], n_bytes: int) -> Result:
+def hold_result(
+    key: Hashable, compute: Callable[[], Result], n_bytes: int, *, is_new: bool = False
+) -> Result:
     """Return a result on demand, from the cache if possible.
 
     Parameters
@@ -155,9 +157,11 @@ def hold_result(key: Hashable, compute: Callable[[], Result], n_bytes: int) -> R
         Returns the result.
     n_bytes : int
         Approximate size of the result.
+    is_new : bool
+        Compute the result again.
     """
     caches = _get_caches()
-    found: Result | None = caches.results.get(key)
+    found: Result | None = None if is_new else caches.results.get(key)
     if found is None:
         found = compute()
         caches.results.put(key, found, n_bytes)

@@ -1,5 +1,6 @@
 """The nearest training images of other cases, on demand."""
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import streamlit as st
@@ -15,7 +16,7 @@ from bc_model.checks import Check
 from bc_model.errors import BcModelError
 from bc_model.evaluation import Neighbor
 from bc_model.gradcam import downsample_to_width, encode_jpeg
-from bc_model.inference import Bundle
+from bc_model.inference import Bundle, Engine
 from bc_model.training import (
     TrainingReference,
     find_nearest_images,
@@ -25,7 +26,8 @@ from bc_model.training import (
 
 N_IMAGES = 4
 _WIDTH_PX = 320
-_RESULT_BYTES = 4096
+_IMAGE_BYTES = 64 * 1024
+"""Approximate size of a thumbnail."""
 
 
 def show_nearest_images(image: HeldImage, bundle: Bundle) -> None:
@@ -42,44 +44,68 @@ def show_nearest_images(image: HeldImage, bundle: Bundle) -> None:
 
 
 def _show(image: HeldImage, bundle: Bundle) -> None:
-    key = f"nearest-{image.sha256}-{bundle.key[:16]}"
-    if st.button(
+    # The name can contain the case, which is excluded.
+    key = f"nearest-{image.sha256}-{image.name}-{bundle.key[:16]}"
+    is_clicked = st.button(
         "Find nearest images",
         key=f"button-{key}",
         icon=":material/image_search:",
         help="The first time, computes features of all training images.",
-    ):
+    )
+    if is_clicked:
         st.session_state[key] = True
     if not st.session_state.get(key):
         return
     with report_failure(image.name):
-        reference = _load_reference(bundle)
-        if isinstance(reference, Check):
-            _show_reason(reference)
-            return
-        # The name can contain the case, which is excluded.
+        # A click searches again, because datasets can be added and removed.
         found = hold_result(
-            (key, image.name, str(reference.images.directory), len(reference.table.path)),
-            lambda: find_nearest_images(
-                load_engine(bundle).engine, reference, decode_once(image), name=image.name,
-                k=N_IMAGES,
-            ),
-            _RESULT_BYTES,
-        )  # fmt: skip
+            key, lambda: _find(image, bundle), N_IMAGES * _IMAGE_BYTES, is_new=is_clicked
+        )
         if isinstance(found, Check):
-            _show_reason(found)
+            st.info(f"**{escape_markdown(found.title)}.** {escape_markdown(found.message)}")
         else:
-            _show_neighbors(found, reference)
+            _show_neighbors(found)
 
 
 _show_fragment = make_fragment(_show)
 
 
-def _load_reference(bundle: Bundle) -> TrainingReference | Check:
-    """Return the training images with their features, and show the progress.
+@dataclass(frozen=True)
+class _Shown:
+    """A neighbor with its thumbnail, or with the reason why it has none."""
 
-    They are read from the disk for each click, because datasets can be added and removed.
-    """
+    neighbor: Neighbor
+    thumbnail: bytes
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The nearest images, and the number and source of the images that they are from."""
+
+    images: tuple[_Shown, ...]
+    n_images: int
+    source: str
+
+
+def _find(image: HeldImage, bundle: Bundle) -> _Found | Check:
+    """Return the nearest images with their thumbnails, or the reason why there are none."""
+    engine = load_engine(bundle).engine
+    reference = _load_reference(bundle, engine)
+    if isinstance(reference, Check):
+        return reference
+    found = find_nearest_images(engine, reference, decode_once(image), name=image.name, k=N_IMAGES)
+    if isinstance(found, Check):
+        return found
+    return _Found(
+        tuple(_read_thumbnail(neighbor, reference) for neighbor in found),
+        len(reference.table.path),
+        reference.images.source,
+    )
+
+
+def _load_reference(bundle: Bundle, engine: Engine) -> TrainingReference | Check:
+    """Return the training images with their features, and show the progress."""
     images = find_reference_images(
         bundle, load=lambda registered: load_folder(registered.images_dir).dataset
     )
@@ -91,32 +117,33 @@ def _load_reference(bundle: Bundle) -> TrainingReference | Check:
         place.progress(n_done / n_total, f"Features of training images: {n_done:,} of {n_total:,}")
 
     try:
-        return load_training_reference(
-            images, load_engine(bundle).engine, progress=show, decode=decode_dataset_image
-        )
+        return load_training_reference(images, engine, progress=show, decode=decode_dataset_image)
     finally:
         place.empty()
 
 
-def _show_reason(check: Check) -> None:
-    st.info(f"**{escape_markdown(check.title)}.** {escape_markdown(check.message)}")
+def _read_thumbnail(neighbor: Neighbor, reference: TrainingReference) -> _Shown:
+    try:
+        _, data = reference.read(neighbor, decode=decode_image)
+        pixels = decode_image(data, neighbor.path)
+    except BcModelError as error:
+        return _Shown(neighbor, b"", str(error))
+    return _Shown(neighbor, encode_jpeg(downsample_to_width(pixels, _WIDTH_PX)))
 
 
-def _show_neighbors(found: tuple[Neighbor, ...], reference: TrainingReference) -> None:
+def _show_neighbors(found: _Found) -> None:
     st.markdown(
-        f"**Nearest training images of other cases**, from {len(reference.table.path):,} images "
-        f"of {escape_markdown(reference.images.source)}"
+        f"**Nearest training images of other cases**, from {found.n_images:,} images of "
+        f"{escape_markdown(found.source)}"
     )
-    for column, neighbor in zip(st.columns(N_IMAGES), found, strict=False):
+    for column, shown in zip(st.columns(N_IMAGES), found.images, strict=False):
         with column:
-            try:
-                sha256, data = reference.read(neighbor, decode=decode_image)
-                thumbnail = _make_thumbnail(sha256, data)
-            except BcModelError as error:
-                st.caption(escape_markdown(str(error)))
+            if shown.problem:
+                st.caption(escape_markdown(shown.problem))
                 continue
+            neighbor = shown.neighbor
             name = PurePosixPath(neighbor.path).name
-            st.image(thumbnail, width="stretch", alt=f"Training image {name}")
+            st.image(shown.thumbnail, width="stretch", alt=f"Training image {name}")
             case = neighbor.case or "unknown"
             st.caption(
                 escape_markdown(
@@ -125,8 +152,3 @@ def _show_neighbors(found: tuple[Neighbor, ...], reference: TrainingReference) -
                 )
             )
     st.caption(f"Distance: 1 - cosine of the features. {RESEARCH_USE}")
-
-
-@st.cache_data(max_entries=512, show_spinner=False)
-def _make_thumbnail(sha256: str, _data: bytes) -> bytes:
-    return encode_jpeg(downsample_to_width(decode_image(_data, "The image"), _WIDTH_PX))

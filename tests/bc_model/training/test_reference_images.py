@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics.pairwise import cosine_distances
 
 from bc_model.checks import Check
@@ -15,6 +16,7 @@ from bc_model.errors import DataError
 from bc_model.evaluation.error_analysis import Neighbor
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
+from bc_model.inference.seen_images import read_seen_images
 from bc_model.training.reference_images import (
     ReferenceImages,
     TrainingReference,
@@ -76,6 +78,22 @@ def test_images_of_a_copied_model_are_found_in_the_registry_by_their_hashes(
     assert set(images.rows["sha256"]) >= set(seen["sha256"])
     assert images.source == "the dataset synthetic"
     assert images.directory.is_relative_to(registry / ".cache")
+
+
+def test_copies_in_another_file_format_are_found_as_near_duplicates(
+    copied: Bundle, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    for path in synthetic_dataset.rglob("*.png"):
+        folder = tmp_path / "jpeg" / path.relative_to(synthetic_dataset).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("RGB").save(folder / f"{path.stem}.jpg", quality=90)
+    link_folder(tmp_path / "jpeg", "jpeg", tmp_path / "registry")
+    images = found_images(copied, registry=tmp_path / "registry")
+    assert images.source == "the dataset jpeg"
+    listed = read_seen_images(copied)
+    assert listed is not None
+    assert not set(images.rows["sha256"]) & set(listed.dhash)
+    assert len(images.rows) > len(listed.dhash) / 2
 
 
 def test_without_the_images_the_reason_is_a_check(
