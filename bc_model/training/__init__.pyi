@@ -8,7 +8,6 @@ from .reference_images import (
     TrainingReference,
     find_nearest_images,
     find_reference_images,
-    has_stored_features,
     load_training_reference,
 )
 from .resume import read_resumable_config
@@ -32,7 +31,6 @@ __all__ = [
     "find_nearest_images",
     "find_reference_images",
     "find_run",
-    "has_stored_features",
     "list_runs",
     "load_training_reference",
     "load_weights",

@@ -25,7 +25,6 @@ from bc_model.evaluation.error_analysis import (
     Neighbor,
     compute_training_features,
     find_nearest,
-    read_training_features,
 )
 from bc_model.evaluation.features import FeatureTable
 from bc_model.inference.bundle import MODEL_FOLDER, Bundle
@@ -211,11 +210,6 @@ def load_training_reference(
         engine, images.root, images.rows, images.directory, progress=progress, decode=decode
     )
     return TrainingReference(images, table)
-
-
-def has_stored_features(bundle: Bundle, images: ReferenceImages) -> bool:
-    """Return whether `load_training_reference` can use stored features."""
-    return read_training_features(bundle, images.rows, images.directory) is not None
 
 
 def find_nearest_images(
