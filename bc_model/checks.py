@@ -165,6 +165,37 @@ MESSAGES: dict[str, Message] = {
         "{region:list}; {background_percent:.0f} % of the evidence lies on background. Above "
         "{max_percent} %, the prediction relies too much on empty glass.",
     ),
+    "BC190": _info(
+        "Too few cases",
+        "The data contain {n_cases:count {class_name} case}. A guaranteed error rate of at most "
+        "{alpha:.0%} in each class requires at least {min_cases} cases of each class.",
+    ),
+    "BC191": _warning(
+        "Uncertain",
+        "The estimated probability of malignancy is in the uncertain range of the model, {low:.2f} "
+        "to {high:.2f}. Errors are frequent in this range.",
+    ),
+    "BC192": _warning(
+        "Views disagree",
+        "Rotated, mirrored and shifted views of the image have probabilities of malignancy from "
+        "{minimum:.2f} to {maximum:.2f} (standard deviation {sd:.2f}). {n_malignant} of {n_views} "
+        "views are predicted malignant.",
+    ),
+    "BC193": _warning(
+        "No uncertain range",
+        "No uncertain range reduces the error rate of the remaining images to {target_risk:.0%} or "
+        "less. The model predicts a class for every image.",
+    ),
+    "BC196": _info(
+        "No training images",
+        "The training images of the model are not on this machine, neither in its run nor in a "
+        "registered dataset.",
+    ),
+    "BC197": _info(
+        "One case only",
+        "All available training images are from the case of this image, so there is no other case "
+        "to compare with.",
+    ),
     "BC201": _warning(
         "Seen in training",
         "The data contain images or cases that the model was trained or selected on. Metrics over "

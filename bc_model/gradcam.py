@@ -452,17 +452,25 @@ def draw_color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
 
 
-def draw_probability_bar(prob_malignant: float, threshold: float) -> bytes:
+def draw_probability_bar(
+    prob_malignant: float, threshold: float, uncertain_band: tuple[float, float] | None = None
+) -> bytes:
     """Draw a probability on a line from 0 to 1 with the decision threshold, as PNG.
 
     The image has 1000 x 44 px with transparency, blue below the threshold and vermilion from it on.
-    An image loads faster than a chart and works on light and dark backgrounds.
+    The uncertain range is shaded over the full height, and an uncertain probability is gray. An
+    image loads faster than a chart and works on light and dark backgrounds.
     """
     width, height, tick = 1000, 44, 6
     bar = np.zeros((height, width, 4), np.uint8)
     track = slice(height // 2 - 10, height // 2 + 10)
     bar[track] = (*_GRAY_BGR, 70)
     color = _MALIGNANT_BGR if prob_malignant >= threshold else _BENIGN_BGR
+    if uncertain_band is not None:
+        low, high = uncertain_band
+        bar[:, round(width * low) : round(width * high)] = (*_GRAY_BGR, 110)
+        if low < prob_malignant < high:
+            color = _GRAY_BGR
     bar[track, : max(tick, round(width * prob_malignant))] = (*color, 255)
     left = min(width - tick, max(0, round(width * threshold) - tick // 2))
     bar[:, left : left + tick] = (*_GRAY_BGR, 255)

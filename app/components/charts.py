@@ -20,6 +20,7 @@ from bc_model.evaluation import (
     majority_baseline,
 )
 from bc_model.experiments import ProtocolRow
+from bc_model.inference import SelectivePoint, ViewSpread
 from bc_model.reporting import format_support
 
 GRAY, TEAL, ORANGE = "#7b8a91", "#1f8089", "#c97b12"
@@ -322,6 +323,122 @@ def chart_reliability(reliability: CalibrationResult) -> alt.LayerChart:
         ],
     )
     return alt.layer(diagonal, bars, dots).properties(height=340)
+
+
+def chart_selective(
+    curve: tuple[SelectivePoint, ...], marks: dict[str, tuple[float, float]]
+) -> alt.LayerChart:
+    """Chart the error rate against the proportion of images with a class, with its intervals.
+
+    Parameters
+    ----------
+    curve : tuple of SelectivePoint
+        Result of `risk_coverage`.
+    marks : dict of str to (float, float)
+        Label to the coverage and the risk of an uncertain range, at most two.
+    """
+    titles = {
+        "coverage": "Proportion of images with a class",
+        "risk": "Error rate of these images",
+    }
+    rows = pd.DataFrame(
+        [
+            {
+                "coverage": point.coverage, "risk": point.risk, "ci_low": point.ci_low,
+                "ci_high": point.ci_high, "images": point.n_images, "cases": point.n_cases,
+            }
+            for point in curve
+        ]
+    )  # fmt: skip
+    # A wide interval at a small coverage would flatten the curve.
+    top = min(1.0, max(0.3, 1.2 * float(rows.loc[rows["coverage"] >= 0.3, "ci_high"].max())))
+    y_scale = alt.Scale(domain=[0, top], clamp=True)
+    x = _unit_axis("coverage", titles["coverage"])
+    y = alt.Y("risk:Q", title=titles["risk"], scale=y_scale)
+    base = alt.Chart(rows).encode(x=x)
+    interval = base.mark_area(opacity=0.2, color=TEAL, clip=True).encode(
+        y=alt.Y("ci_low:Q", title=titles["risk"], scale=y_scale), y2="ci_high:Q"
+    )
+    line = base.mark_line(strokeWidth=2.5, color=TEAL, point=alt.OverlayMarkDef(size=20)).encode(
+        y=y,
+        order="coverage:Q",
+        tooltip=[
+            alt.Tooltip("coverage:Q", format=".2f", title=titles["coverage"]),
+            alt.Tooltip("risk:Q", format=".3f", title=titles["risk"]),
+            alt.Tooltip("ci_low:Q", format=".3f", title="CI low"),
+            alt.Tooltip("ci_high:Q", format=".3f", title="CI high"),
+            alt.Tooltip("images:Q", format=",", title="Images"),
+            alt.Tooltip("cases:Q", title="Cases"),
+        ],
+    )
+    layers = [interval, line]
+    if marks:
+        points = [
+            {"coverage": coverage, "risk": risk, "range": name}
+            for name, (coverage, risk) in marks.items()
+        ]
+        shapes = dict(zip(marks, ("circle", "diamond"), strict=False))
+        colors = dict(zip(marks, (VERMILION, BLUE), strict=False))
+        layers.append(
+            alt.Chart(pd.DataFrame(points))
+            .mark_point(size=130, filled=True, opacity=1)
+            .encode(
+                x=x,
+                y=y,
+                color=_category(alt.Color, "range", colors, _TOP_LEGEND),
+                shape=_category(alt.Shape, "range", shapes, _TOP_LEGEND),
+                tooltip=[
+                    alt.Tooltip("range:N", title="Range"),
+                    alt.Tooltip("coverage:Q", format=".2f", title=titles["coverage"]),
+                    alt.Tooltip("risk:Q", format=".3f", title=titles["risk"]),
+                ],
+            )
+        )
+    return alt.layer(*layers).properties(height=300)
+
+
+_STRIP_HEIGHT_PX = LEGEND_AND_AXIS_PX + 36
+
+
+def chart_views(spread: ViewSpread, uncertain_band: tuple[float, float] | None) -> alt.LayerChart:
+    """Chart the probability of each view on a line from 0 to 1, with threshold and range."""
+    rows = pd.DataFrame(
+        [
+            {
+                "view": view, "probability": probability,
+                "class": CLASSES[int(probability >= spread.threshold)],
+            }
+            for view, probability in spread.prob_malignant.items()
+        ]
+    )  # fmt: skip
+    x = _unit_axis("probability", "Estimated probability of malignancy")
+    colors = {"benign": BLUE, "malignant": VERMILION}
+    layers = []
+    if uncertain_band is not None:
+        low, high = uncertain_band
+        layers.append(
+            alt.Chart(pd.DataFrame([{"probability": low, "high": high}]))
+            .mark_rect(opacity=0.25, color=GRAY)
+            .encode(x=x, x2="high:Q")
+        )
+    layers.append(
+        alt.Chart(pd.DataFrame([{"probability": spread.threshold}]))
+        .mark_rule(color=GRAY, strokeDash=[3, 3], strokeWidth=2)
+        .encode(x=x)
+    )
+    layers.append(
+        alt.Chart(rows)
+        .mark_tick(thickness=3, size=34, opacity=0.9)
+        .encode(
+            x=x,
+            color=_category(alt.Color, "class", colors, _TOP_LEGEND),
+            tooltip=[
+                alt.Tooltip("view:N", title="View"),
+                alt.Tooltip("probability:Q", format=".3f", title="Probability"),
+            ],
+        )
+    )
+    return alt.layer(*layers).properties(height=_STRIP_HEIGHT_PX)
 
 
 def _chart_curve(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.components.layout import escape_markdown, format_list
+from app.components.selective import show_selective
 from bc_model.checks import Severity
 from bc_model.evaluation import (
     EvaluationReport,
@@ -140,6 +141,8 @@ def show_model_details(bundle: Bundle) -> None:
             f"Threshold {bundle.threshold:.2f}: {escape_markdown(card.threshold.method)}. "
             f"Temperature: {escape_markdown(card.temperature.method)}."
         )
+        if card.metrics.selective:
+            show_selective(card.metrics.selective)
 
 
 def _list_limitations(bundle: Bundle) -> dict[str, str]:

@@ -14,6 +14,7 @@ from app.components.metric_table import show_metrics, show_summary
 from app.components.model_picker import list_cross_validated, report_cross_validation
 from app.components.report_downloads import show_export
 from app.components.run_widgets import show_delete
+from app.components.selective import show_selective_report
 from bc_model.checks import Severity
 from bc_model.errors import BcModelError
 from bc_model.evaluation import EvaluationReport, read_report
@@ -47,6 +48,8 @@ def show_section(section: str, report: EvaluationReport, bundle: Bundle, run: Ru
     if section in (CALIBRATION, THRESHOLD):
         st.header("Calibration", anchor=False)
         show_calibration(report, bundle)
+        st.header("Uncertain predictions", anchor=False)
+        show_selective_report(report, bundle)
     elif section == EXPORT:
         show_export(report, bundle)
     if run and section == THRESHOLD:

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from bc_model import inference
-from bc_model.cli.options import MODEL, PATH, json_option, print_json
+from bc_model import inference, training
+from bc_model.checks import Check, check_to_json
+from bc_model.cli.options import MODEL, PATH, json_option, print_json, progress
 from bc_model.errors import BcModelError, DataError
 from bc_model.utils import (
     check_writable,
@@ -29,10 +31,15 @@ from bc_model.utils import (
     show_default=True,
     help="Precision; auto: f32 for one image, otherwise the fastest that passed its parity check.",
 )  # fmt: skip
+@click.option("--views", is_flag=True, help="Add the spread over rotated and shifted views.")
+@click.option(
+    "--nearest", type=click.IntRange(1, 50), metavar="N",
+    help="Add the N nearest training images of other cases, if they are on this machine.",
+)  # fmt: skip
 @json_option
 def explain(
     images: tuple[Path, ...], model: Path, out: Path, resolution: str, precision: str,
-    as_json: bool,
+    views: bool, nearest: int | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -46,14 +53,29 @@ def explain(
     check_writable(out)
     files = inference.collect_images(images)
     if precision == "auto":
-        precision = "fastest" if len(files) > 1 else "f32"
+        # The stored features of the training images are in f32.
+        precision = "fastest" if len(files) > 1 and not nearest else "f32"
     classifier = inference.load_classifier(model, precision=precision)
     inference.require_resolution(classifier.bundle, resolution)
+    reference = _load_reference(classifier) if nearest else None
+
+    def extend(image: np.ndarray, prediction: inference.Prediction) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
+        if views and prediction.is_classified:
+            entries["views"] = _describe_views(classifier.predict_views(image))
+        if reference is not None and prediction.is_classified:
+            entries |= _describe_nearest(
+                classifier, reference, image, prediction.name, nearest or 1
+            )
+        return entries
+
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for file in files:
         try:
-            result = inference.explain_file(classifier, file, out, resolution=resolution)
+            result = inference.explain_file(
+                classifier, file, out, resolution=resolution, extend=extend
+            )
         except (BcModelError, OSError) as error:
             if len(files) == 1:
                 raise
@@ -87,7 +109,73 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
             f"{file}: estimated probability of malignancy {shown}, "
             f"predicted {result['predicted_class']} (threshold {threshold})"
         )
+        if band := result["uncertain_band"]:
+            low, high = band
+            click.echo(f"  outcome {result['outcome']} (uncertain from {low:.3f} to {high:.3f})")
+    if views := result.get("views"):
+        click.echo(
+            f"  {len(views['prob_malignant'])} views: mean {views['mean']:.3f}, standard deviation "
+            f"{views['sd']:.3f}, {views['minimum']:.3f} to {views['maximum']:.3f}"
+        )
+    for neighbor in result.get("nearest", ()):
+        click.echo(
+            f"  nearest: {neighbor['class']}, case {neighbor['case'] or 'unknown'}, distance "
+            f"{neighbor['distance']:.3f}, {neighbor['path']}"
+        )
     if location := result["location"]:
         click.echo(f"  {location['severity']} {location['code']}: {location['message']}")
-    for check in result["checks"]:
+    checks = [*result["checks"], *(result.get("views") or {}).get("checks", ())]
+    if "nearest_check" in result:
+        checks.append(result["nearest_check"])
+    for check in checks:
         click.echo(f"  {check['severity']} {check['code']}: {check['message']}")
+
+
+def _load_reference(
+    classifier: inference.Classifier,
+) -> training.TrainingReference | Check:
+    """Return the training images of the model with their features, and show the progress."""
+    images = training.find_reference_images(classifier.bundle, progress=progress("reading"))
+    if isinstance(images, Check):
+        return images
+    return training.load_training_reference(
+        images, classifier.engine.engine, progress=progress("training images")
+    )
+
+
+def _describe_views(spread: inference.ViewSpread) -> dict[str, Any]:
+    return {
+        "prob_malignant": spread.prob_malignant,
+        "mean": spread.mean,
+        "sd": spread.sd,
+        "minimum": spread.minimum,
+        "maximum": spread.maximum,
+        "n_malignant": spread.n_malignant,
+        "checks": [check_to_json(check) for check in spread.checks],
+    }
+
+
+def _describe_nearest(
+    classifier: inference.Classifier, reference: training.TrainingReference | Check,
+    image: np.ndarray, name: str, count: int,
+) -> dict[str, Any]:  # fmt: skip
+    found = (
+        reference
+        if isinstance(reference, Check)
+        else training.find_nearest_images(
+            classifier.engine.engine, reference, image, name=name, k=count
+        )
+    )
+    if isinstance(found, Check):
+        return {"nearest": [], "nearest_check": check_to_json(found)}
+    return {
+        "nearest": [
+            {
+                "path": neighbor.path,
+                "case": neighbor.case,
+                "class": neighbor.class_name,
+                "distance": neighbor.distance,
+            }
+            for neighbor in found
+        ]
+    }

@@ -214,7 +214,8 @@ def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     report = evaluation.evaluate_split(
         inference.Engine(calibrated), dataset.root, split, progress=show
     )
-    card = replace(calibrated.card, metrics=inference.CardMetrics(test=report.summary()))
+    metrics = replace(calibrated.card.metrics, test=report.summary())
+    card = replace(calibrated.card, metrics=metrics)
     evaluation.update_model_card(bundle, card, files | evaluation.report_files(report, directory))
     reporting.write_plots(report, directory)
     temperature, threshold = card.temperature, card.threshold

@@ -43,7 +43,8 @@ from bc_model.errors import ConfigError
 from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE, NESTED_CROSS_VALIDATION_FILE
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import predictions_to_csv
-from bc_model.evaluation.report import EvaluationReport
+from bc_model.evaluation.report import EvaluationReport, require_predictions
+from bc_model.evaluation.selective import OUT_OF_FOLD_IMAGES, summarize_selective
 from bc_model.inference.bundle import BUNDLED_MODELS_DIR, Bundle, file_sha256
 from bc_model.inference.export import write_half_precision_bundle
 from bc_model.inference.input_checks import (
@@ -74,6 +75,8 @@ from bc_model.utils.processor import require_tensorflow
 from bc_model.utils.serialization import to_json
 
 logger = logging.getLogger("bc_model.distillation")
+
+DEFAULT_THRESHOLD = 0.5
 
 _CARD_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 
@@ -385,8 +388,14 @@ def bundled_model_card(
             ),
             nested=nested,
             teacher_correlation=teacher_correlation(results[0]),
+            selective=summarize_selective(
+                require_predictions(reports[0]),
+                images=OUT_OF_FOLD_IMAGES,
+                threshold=DEFAULT_THRESHOLD,
+                target_risk=config.target_risk,
+            ),
         ),
-        threshold=DecisionThreshold(0.5, "default, not selected on images"),
+        threshold=DecisionThreshold(DEFAULT_THRESHOLD, "default, not selected on images"),
         temperature=replace(temperature, method=method),
         limits=f"{LIMITS} The bundled model was trained on only {n_cases} cases. Its metrics are "
         f"from a case-level cross-validation of {reports[0].n_cases} of these cases. Its training "

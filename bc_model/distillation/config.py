@@ -11,7 +11,7 @@ from bc_model.utils.serialization import to_json
 MAGNIFICATIONS = (100, 200)
 """Magnifications for which the bundled model is trained and evaluated."""
 
-_LAST_LAYER_OPTIONS = ("teacher_weights", "last_penalty")
+_LAST_LAYER_OPTIONS = ("teacher_weights", "last_penalty", "target_risk")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ class DistillationConfig:
     n_folds : int
         Number of case-level folds.
     seed : int
+    target_risk : float
+        Largest error rate outside of the uncertain range, see
+        `bc_model.evaluation.selective.TARGET_RISK`.
     version : int
         Version of the training code, to be increased if equal options give another network. Faster
         kernels and other backends do not count.
@@ -117,6 +120,7 @@ class DistillationConfig:
     ema_decay: float = 0.98
     n_folds: int = 5
     seed: int = 0
+    target_risk: float = 0.05
     version: int = 4
     backbone: str = "resnet50"
     compute_dtype: str = "bfloat16"

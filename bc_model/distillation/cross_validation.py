@@ -33,7 +33,7 @@ from bc_model.distillation.last_layer import (
 from bc_model.distillation.view_pool import ViewPool
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
-from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.inference.engine import compute_prob_malignant
 from bc_model.inference.model_card import Temperature
 from bc_model.utils.arrays import read_npy, read_npz
 from bc_model.utils.io import write_bytes_atomic

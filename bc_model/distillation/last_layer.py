@@ -16,7 +16,7 @@ from bc_model.distillation.cells import mean_of_cells
 from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.teacher import Teacher, mean_logit
-from bc_model.evaluation.calibration import case_weights
+from bc_model.evaluation.predictions import case_weights
 
 MEASUREMENT_VERSION = 2
 """Version of `PooledActivations.measure`, to be increased if its values change."""

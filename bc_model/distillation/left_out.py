@@ -30,8 +30,7 @@ from bc_model.evaluation.explanation_checks import (
 from bc_model.evaluation.robustness import predict_perturbed, robustness_table
 from bc_model.gradcam import GradCAM, Heatmap
 from bc_model.inference.bundle import Bundle
-from bc_model.inference.classifier import compute_prob_malignant
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.export import rebuild_keras_model, write_half_precision_bundle
 from bc_model.inference.model_card import (
     ExplanationChecks,

@@ -11,7 +11,7 @@ import numpy as np
 
 from bc_model.distillation.features import N_FEATURES
 from bc_model.distillation.imagenet import activation_slices
-from bc_model.evaluation.calibration import case_weights
+from bc_model.evaluation.predictions import case_weights
 
 FAMILIES = {"hand_crafted": slice(0, N_FEATURES)} | {
     name: slice(N_FEATURES + columns.start, N_FEATURES + columns.stop)

@@ -40,6 +40,13 @@ from .predictions import predictions_to_csv, read_predictions
 from .published_results import PUBLISHED_RESULTS, PublishedRange
 from .report import EvaluationReport, read_report, report_files, report_json
 from .robustness import evaluate_robustness, predict_perturbed, robustness_table
+from .selective import (
+    fit_conformal,
+    fit_uncertain_band,
+    measure_band,
+    risk_coverage,
+    summarize_selective,
+)
 from .subgroups import Confusion, Subgroup, case_table
 from .thresholds import (
     ThresholdChoice,
@@ -98,9 +105,12 @@ __all__ = [
     "find_evaluation_dir",
     "find_neighbors",
     "fit_bundle_temperature",
+    "fit_conformal",
+    "fit_uncertain_band",
     "is_cross_validated",
     "majority_baseline",
     "make_mosaics",
+    "measure_band",
     "measure_pointing",
     "metric_functional",
     "predict_perturbed",
@@ -114,7 +124,9 @@ __all__ = [
     "report_files",
     "report_json",
     "require_evaluation",
+    "risk_coverage",
     "robustness_table",
     "set_threshold",
+    "summarize_selective",
     "update_model_card",
 ]

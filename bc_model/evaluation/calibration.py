@@ -16,11 +16,13 @@ from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.intervals import wilson
 from bc_model.evaluation.metrics import Floats
 from bc_model.evaluation.predictions import (
+    case_weights,
     check_predictions,
     join_predictions,
     predictions_to_csv,
     read_predictions,
 )
+from bc_model.evaluation.selective import summarize_selective
 from bc_model.inference.batching import ModelOutputs, predict_pixels
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
@@ -31,6 +33,7 @@ from bc_model.utils.measurement import Metric
 
 VALIDATION_PREDICTIONS_FILE = "validation_predictions.csv"
 VALIDATION_FEATURES_FILE = "validation_features.npz"
+VALIDATION_IMAGES = "validation images"
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Bounds of the search. A temperature at a bound is not accepted as fitted."""
@@ -204,20 +207,13 @@ def rescale_threshold(
     return replace(threshold, value=value, method=method)
 
 
-def case_weights(case: NDArray[np.str_]) -> Floats:
-    """Return weights with the sum 1 and the same total for every case, shape (n_images,)."""
-    names = case.astype(object)
-    unknown = np.flatnonzero(case == "")
-    names[unknown] = [f"\0{k}" for k in unknown]  # No case has such a name.
-    _, code, sizes = np.unique(names.astype(str), return_inverse=True, return_counts=True)
-    weights: Floats = 1.0 / (sizes.size * sizes[code])
-    return weights
-
-
 def calibrate_bundle(
     bundle: Bundle, rows: pd.DataFrame, pixels: np.ndarray, directory: Path
 ) -> Bundle:
-    """Calibrate a model on validation images and store their predictions and features."""
+    """Calibrate a model on validation images, fit its uncertain range, and store the predictions.
+
+    The features of the images are stored, too.
+    """
     predicted = predict_pixels(Engine(bundle), pixels)
     calibrated, files = fit_bundle_temperature(bundle, rows, predicted, directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -229,7 +225,7 @@ def calibrate_bundle(
 def fit_bundle_temperature(
     bundle: Bundle, rows: pd.DataFrame, predicted: ModelOutputs, directory: Path
 ) -> tuple[Bundle, dict[Path, bytes]]:
-    """Fit the temperature of a model without writing files; see `calibrate_bundle`."""
+    """Fit temperature and uncertain range without writing files; see `calibrate_bundle`."""
     malignant = (rows["class"] == "malignant").to_numpy(dtype=bool)
     fitted = fit_temperature(predicted.margin, malignant, rows["case"].to_numpy(dtype=str))
     table = check_predictions(join_predictions(rows, predicted, fitted.value))
@@ -239,7 +235,9 @@ def fit_bundle_temperature(
         directory / VALIDATION_PREDICTIONS_FILE: predictions_to_csv(table).encode(),
     }
     threshold = rescale_threshold(bundle.card.threshold, bundle.temperature, fitted.value)
-    card = replace(bundle.card, temperature=fitted, threshold=threshold)
+    selective = summarize_selective(table, images=VALIDATION_IMAGES, threshold=threshold.value)
+    metrics = replace(bundle.card.metrics, selective=selective)
+    card = replace(bundle.card, temperature=fitted, threshold=threshold, metrics=metrics)
     return Bundle(bundle.folder, card), files
 
 

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import DataError
+from bc_model.evaluation.metrics import Floats
 from bc_model.inference.batching import ModelOutputs
-from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.inference.engine import compute_prob_malignant
 from bc_model.utils.csv_table import read_table, table_to_csv
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
@@ -98,6 +99,16 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
             "the model again."
         ) from error
     return check_predictions(table)
+
+
+def case_weights(case: NDArray[np.str_]) -> Floats:
+    """Return weights with the sum 1 and the same total for every case, shape (n_images,)."""
+    names = case.astype(object)
+    unknown = np.flatnonzero(case == "")
+    names[unknown] = [f"\0{k}" for k in unknown]  # No case has such a name.
+    _, code, sizes = np.unique(names.astype(str), return_inverse=True, return_counts=True)
+    weights: Floats = 1.0 / (sizes.size * sizes[code])
+    return weights
 
 
 def case_names(case: ArrayLike) -> NDArray[np.str_]:

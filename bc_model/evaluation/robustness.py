@@ -15,8 +15,8 @@ from bc_model.evaluation.metrics import Floats
 from bc_model.evaluation.perturbations import PERTURBATIONS, Perturbation
 from bc_model.evaluation.predictions import case_names
 from bc_model.inference.batching import Progress
-from bc_model.inference.classifier import Classifier, compute_prob_malignant
-from bc_model.inference.engine import Engine
+from bc_model.inference.classifier import Classifier
+from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.model_card import RobustnessRow, RobustnessTable
 from bc_model.utils.measurement import Metric
 

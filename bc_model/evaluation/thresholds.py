@@ -14,11 +14,17 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import ConfigError, DataError, RunError
+from bc_model.evaluation.calibration import (
+    VALIDATION_IMAGES,
+    VALIDATION_PREDICTIONS_FILE,
+    read_validation_predictions,
+)
 from bc_model.evaluation.checks import remove_metric_checks
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.evaluate import check_threshold, evaluate_predictions
 from bc_model.evaluation.metrics import Floats, confusion_counts
 from bc_model.evaluation.report import EVALUATE_AGAIN, REPORT_FILE, read_report, report_files
+from bc_model.evaluation.selective import summarize_selective
 from bc_model.evaluation.subgroups import Confusion, case_table, evaluate_cases
 from bc_model.inference.bundle import MODEL_FOLDER, Bundle
 from bc_model.inference.model_card import (
@@ -176,8 +182,8 @@ def set_threshold(
 ) -> Bundle:
     """Write a threshold to the model card, and recompute the report of the run.
 
-    The test metrics in the model card are recomputed at the new threshold from the stored
-    predictions of the run. Without a run, they keep the threshold that they state.
+    The test metrics and the uncertain range in the model card are recomputed at the new threshold
+    from the stored predictions of the run. Without a run, they keep the threshold that they state.
 
     Parameters
     ----------
@@ -218,9 +224,15 @@ def set_threshold(
         n_images=threshold_choice.n_images if threshold_choice else 0,
         n_cases=threshold_choice.n_cases if threshold_choice else 0,
     )
-    card = replace(bundle.card, threshold=threshold)
-    files: dict[Path, bytes] = {}
     directory = find_evaluation_dir(bundle)
+    selective = None  # A range that was fitted at another threshold does not hold.
+    if directory is not None and (directory / VALIDATION_PREDICTIONS_FILE).is_file():
+        selective = summarize_selective(
+            read_validation_predictions(directory), images=VALIDATION_IMAGES, threshold=value
+        )
+    metrics = replace(bundle.card.metrics, selective=selective)
+    card = replace(bundle.card, threshold=threshold, metrics=metrics)
+    files: dict[Path, bytes] = {}
     if directory is not None:
         old = read_report(directory)
         assert old.predictions is not None, "read_report reads the predictions or fails"

@@ -20,6 +20,7 @@ from .input_checks import expected_out_of_distribution_proportion
 from .model_card import (
     Architecture,
     CardMetrics,
+    ConformalThresholds,
     DecisionThreshold,
     ExplanationChecks,
     ModelCard,
@@ -31,14 +32,18 @@ from .model_card import (
     RobustnessRow,
     RobustnessTable,
     Scale,
+    SelectivePoint,
+    SelectiveSummary,
     SubsetCounts,
     Temperature,
     TrainingData,
+    UncertainBand,
     describe_synthetic_training,
 )
 from .precision import PRECISIONS, fastest_precision, supported_precisions
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
 from .seen_images import find_seen_images
+from .views import ViewSpread, make_views, predict_views
 
 __all__ = [
     "BUNDLED_MODELS_DIR",
@@ -52,6 +57,7 @@ __all__ = [
     "Bundle",
     "CardMetrics",
     "Classifier",
+    "ConformalThresholds",
     "DecisionThreshold",
     "Engine",
     "EvidenceLocation",
@@ -67,9 +73,13 @@ __all__ = [
     "RobustnessRow",
     "RobustnessTable",
     "Scale",
+    "SelectivePoint",
+    "SelectiveSummary",
     "SubsetCounts",
     "Temperature",
     "TrainingData",
+    "UncertainBand",
+    "ViewSpread",
     "bundled_model_dir",
     "collect_images",
     "describe_synthetic_training",
@@ -82,10 +92,12 @@ __all__ = [
     "has_bundled_model",
     "list_bundles",
     "load_classifier",
+    "make_views",
     "measure_parity",
     "open_bundle",
     "open_bundled_model",
     "predict_files",
+    "predict_views",
     "quantize",
     "require_resolution",
     "supported_precisions",

@@ -82,6 +82,17 @@ class Bundle:
         """Probability from which an image is predicted malignant, in [0, 1]."""
         return self.card.threshold.value
 
+    @property
+    def uncertain_band(self) -> tuple[float, float] | None:
+        """Ends of the probabilities that are uncertain; None if the model has no such range.
+
+        A range that was fitted at another decision threshold is not used.
+        """
+        selective = self.card.metrics.selective
+        if selective is None or selective.band is None or selective.threshold != self.threshold:
+            return None
+        return selective.band.low, selective.band.high
+
     @cached_property
     def key(self) -> str:
         """SHA-256 over everything that a prediction and its texts depend on, as a cache key.

@@ -7,7 +7,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, compute_full_scale, encode_png, overlay_heatmap
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.evidence_location import (
     EvidenceLocation,
     compute_cell_um,
@@ -38,6 +38,7 @@ from bc_model.inference.evidence_location import (
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.precision import fastest_precision
 from bc_model.inference.seen_images import check_seen
+from bc_model.inference.views import ViewSpread, predict_views
 from bc_model.utils.io import shorten_name, write_files_atomic
 
 MAX_STEM_BYTES = 200
@@ -69,6 +70,8 @@ class Prediction:
         cell supports the class.
     checks : tuple of Check
         Failed checks, the most serious first.
+    uncertain_band : (float, float) or None
+        Ends of the probabilities that are uncertain. None if the model has no such range.
     """
 
     name: str
@@ -81,6 +84,15 @@ class Prediction:
     contribution: ContributionMap | None
     location: EvidenceLocation | None
     checks: tuple[Check, ...]
+    uncertain_band: tuple[float, float] | None = None
+
+    @property
+    def outcome(self) -> str | None:
+        """'benign', 'malignant' or 'uncertain'; None if a blocking check failed."""
+        if self.prob_malignant is None:
+            return None
+        is_uncertain = is_inside(self.prob_malignant, self.uncertain_band)
+        return "uncertain" if is_uncertain else self.predicted_class
 
     @property
     def is_classified(self) -> bool:
@@ -161,8 +173,14 @@ class Classifier:
         found = [*_input_checks(image, pixels, name, magnification, mpp, self.bundle)]
         if explained.is_constant:
             found.append(make_check("BC106"))
-        is_classified = not is_blocked(found)
         probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
+        band = self.bundle.uncertain_band
+        # The check would reveal the probability of a blocked image.
+        if band is not None and is_inside(probability, band) and not is_blocked(found):
+            found.append(make_check("BC191", low=band[0], high=band[1]))
+        groups = by_severity(found)
+        checks = tuple(check for group in groups.values() for check in group)
+        is_classified = not is_blocked(checks)
         predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
         location = None
         if is_classified:
@@ -182,7 +200,22 @@ class Classifier:
             contribution=contribution if is_classified else None,
             location=location,
             checks=checks,
+            uncertain_band=band,
         )
+
+    def predict_views(self, image: np.ndarray) -> ViewSpread:
+        """Return the probabilities of rotated, mirrored and shifted views of one image.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width, 3), uint8
+            RGB image from `read_image`, at its original size.
+
+        See Also
+        --------
+        bc_model.inference.predict_views : The same for an engine.
+        """
+        return predict_views(self.engine.engine, image)
 
 
 def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier:
@@ -215,17 +248,15 @@ def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier
     return Classifier(BatchingEngine(Engine(bundle, precision)))
 
 
-def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Return the probability of malignancy, shape (n,), for logits of shape (n, 2).
+def is_inside(probability: float, band: tuple[float, float] | None) -> bool:
+    """Return whether a probability is inside of a range, without its ends.
 
     Examples
     --------
-    >>> compute_prob_malignant(np.array([[0.0, 0.0], [1.0, 3.0]]), 1.0).round(3).tolist()
-    [0.5, 0.881]
+    >>> is_inside(0.5, (0.2, 0.8)), is_inside(0.8, (0.2, 0.8)), is_inside(0.5, None)
+    (True, False, False)
     """
-    benign, malignant = (np.asarray(logits, np.float64) / temperature).T
-    # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
-    return np.exp(-np.logaddexp(0.0, benign - malignant))
+    return band is not None and band[0] < probability < band[1]
 
 
 def _input_checks(
@@ -289,7 +320,12 @@ def collect_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def explain_file(
-    classifier: Classifier, path: Path, out: Path, *, resolution: str = "standard"
+    classifier: Classifier,
+    path: Path,
+    out: Path,
+    *,
+    resolution: str = "standard",
+    extend: Callable[[np.ndarray, Prediction], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Classify and explain one image file and write the result.
 
@@ -299,6 +335,8 @@ def explain_file(
     images of the same name. The stems of long names are shortened. If a blocking check fails, only
     the JSON file is written, without a class, a probability or a heatmap.
     `resolution` is that of `Classifier.predict`.
+    `extend` is called with the pixels and the prediction, and returns further entries of the JSON
+    file.
 
     Returns
     -------
@@ -331,6 +369,8 @@ def explain_file(
         "prob_malignant": prediction.prob_malignant,
         "threshold": classifier.bundle.threshold,
         "predicted_class": prediction.predicted_class,
+        "outcome": prediction.outcome,
+        "uncertain_band": prediction.uncertain_band,
         "logits": logits if prediction.is_classified else None,
         "temperature": classifier.bundle.temperature,
         "precision": classifier.engine.engine.precision,
@@ -338,6 +378,7 @@ def explain_file(
         "contribution": contribution,
         "location": _location_to_json(prediction.location),
         "checks": [check_to_json(check) for check in prediction.checks],
+        **(extend(image, prediction) if extend else {}),
         "use": "Research use only, not a diagnosis.",
     }
     files |= contribution_files

@@ -225,6 +225,19 @@ class Engine:
             return self._fine[resolution]
 
 
+def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the probability of malignancy, shape (n,), for logits of shape (n, 2).
+
+    Examples
+    --------
+    >>> compute_prob_malignant(np.array([[0.0, 0.0], [1.0, 3.0]]), 1.0).round(3).tolist()
+    [0.5, 0.881]
+    """
+    benign, malignant = (np.asarray(logits, np.float64) / temperature).T
+    # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
+    return np.exp(-np.logaddexp(0.0, benign - malignant))
+
+
 class _Graph:
     """A compiled graph that several threads can share."""
 

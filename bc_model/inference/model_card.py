@@ -421,6 +421,116 @@ class ExplanationChecks:
 
 
 @dataclass(frozen=True)
+class SelectivePoint:
+    """The images that a model answers outside of one uncertain range.
+
+    `half_width` is half of the width of the range in logits; with 0, every image is answered.
+    `coverage` is the proportion of answered images and `risk` that of errors among them, with equal
+    weight per case. The ends of its 95 % interval over cases are None without an interval. The
+    numbers are those of the answered images.
+    """
+
+    half_width: float
+    coverage: float
+    risk: float
+    ci_low: float | None
+    ci_high: float | None
+    n_images: int
+    n_cases: int
+
+    def __post_init__(self) -> None:
+        _require_range("half_width", self.half_width, 0.0, math.inf)
+        ends = {"ci_low": self.ci_low or 0.0, "ci_high": self.ci_high or 0.0}
+        _require_proportion(coverage=self.coverage, risk=self.risk, **ends)
+        if (self.ci_low is None) != (self.ci_high is None):
+            raise ValueError("ci_low, ci_high: expected both ends or none")
+        _require_count(n_images=self.n_images, n_cases=self.n_cases)
+
+
+@dataclass(frozen=True)
+class UncertainBand:
+    """The range of probabilities, without its ends, in which the outcome is 'uncertain'.
+
+    `coverage` and `risk` are measured on the images that fitted the range. The cross-fitted values
+    are from ranges that were each fitted without the measured cases, and are less optimistic.
+    """
+
+    low: float
+    high: float
+    coverage: Metric
+    risk: Metric
+    cross_fitted_coverage: Metric
+    cross_fitted_risk: Metric
+
+    def __post_init__(self) -> None:
+        _require_proportion(low=self.low, high=self.high)
+        if self.low > self.high:
+            raise ValueError(f"low, high: expected ascending values, got {self.low}, {self.high}")
+        _require_metrics(
+            {
+                "coverage": self.coverage,
+                "risk": self.risk,
+                "cross_fitted_coverage": self.cross_fitted_coverage,
+                "cross_fitted_risk": self.cross_fitted_risk,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class ConformalThresholds:
+    """The limits of class-wise conformal prediction sets.
+
+    A set contains benign up to the probability `max_prob_benign`, and malignant from
+    `min_prob_malignant` on. For a new case of either class, the set of an image does not contain
+    the class with a probability of at most `alpha`.
+    """
+
+    alpha: float
+    max_prob_benign: float
+    min_prob_malignant: float
+    n_benign_cases: int
+    n_malignant_cases: int
+
+    def __post_init__(self) -> None:
+        _require_proportion(
+            alpha=self.alpha,
+            max_prob_benign=self.max_prob_benign,
+            min_prob_malignant=self.min_prob_malignant,
+        )
+        _require_count(n_benign_cases=self.n_benign_cases, n_malignant_cases=self.n_malignant_cases)
+
+
+@dataclass(frozen=True)
+class SelectiveSummary:
+    """The errors of a model that answers only images outside of an uncertain range.
+
+    `images` describes the images, such as 'validation images'. The values hold for the decision
+    threshold `threshold`. `band` is None if no range reaches the error rate `target_risk`. The
+    points of `curve` have ascending coverage.
+    """
+
+    images: str
+    threshold: float
+    target_risk: float
+    n_images: int
+    n_cases: int
+    band: UncertainBand | None
+    curve: tuple[SelectivePoint, ...]
+    conformal: ConformalThresholds | None = None
+    checks: tuple[Check, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_text(images=self.images)
+        _require_proportion(threshold=self.threshold, target_risk=self.target_risk)
+        _require_count(n_images=self.n_images, n_cases=self.n_cases)
+        coverages = [point.coverage for point in self.curve]
+        if not coverages or coverages != sorted(coverages):
+            raise ValueError("curve: expected points with ascending coverage")
+        for check in self.checks:
+            _require_message(check)
+
+
+@dataclass(frozen=True)
 class CardMetrics:
     """The results of a model; `test` is None if the model was not evaluated.
 
@@ -434,6 +544,7 @@ class CardMetrics:
     teacher_correlation: float | None = field(default=None, metadata={"optional": True})
     robustness: RobustnessTable | None = field(default=None, metadata={"optional": True})
     explanations: ExplanationChecks | None = field(default=None, metadata={"optional": True})
+    selective: SelectiveSummary | None = field(default=None, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         if len({frozenset(result.metrics) for result in self.protocols}) > 1:

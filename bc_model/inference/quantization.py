@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bc_model.inference.bundle import Bundle, file_sha256
-from bc_model.inference.classifier import compute_prob_malignant
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.model_card import ModelCard, write_model_card
 from bc_model.inference.precision import GRAPH_FILES, compare_precision, supported_precisions

@@ -11,6 +11,7 @@ from bc_model.inference.model_card import (
     NestedResult,
     ProtocolResult,
     RobustnessTable,
+    SelectiveSummary,
     describe_synthetic_training,
 )
 from bc_model.inference.precision import Parity
@@ -25,6 +26,8 @@ from bc_model.reporting.labels import (
 )
 from bc_model.utils.formatting import format_count
 from bc_model.utils.measurement import Metric
+
+_MAX_CURVE_ROWS = 10
 
 
 def card_to_markdown(card: ModelCard) -> str:
@@ -98,6 +101,8 @@ def _blocks(card: ModelCard) -> Iterator[doc.Block]:
             "Correlation of the logits with those of the teacher, on images of left-out cases: "
             f"{card.metrics.teacher_correlation:.3f}."
         )
+    if card.metrics.selective:
+        yield from _selective_blocks(card.metrics.selective)
     if card.metrics.robustness:
         yield from _robustness_blocks(card.metrics.robustness)
     if card.metrics.explanations:
@@ -237,6 +242,52 @@ def _nested_blocks(nested: NestedResult) -> Iterator[doc.Block]:
     )  # fmt: skip
     columns = ("Fold", "Teachers", "Factor of penalties", "Penalty, last layer", "Temperature")
     yield doc.Table(columns, rows, numeric=(0, 2, 3, 4))
+
+
+def _selective_blocks(summary: SelectiveSummary) -> Iterator[doc.Block]:
+    """Yield the uncertain range, its errors and the curve of risk against coverage."""
+    support = f"{summary.n_images:,} images of {format_case_count(summary.n_cases)} cases"
+    yield doc.Heading("Uncertain predictions")
+    yield from doc.check_notices(summary.checks)
+    if band := summary.band:
+        yield doc.Text(
+            f"The outcome is uncertain if the probability is between {band.low:.3f} and "
+            f"{band.high:.3f}. This is the smallest range, symmetric in logits around the "
+            f"threshold {summary.threshold:.3f}, with an error rate of at most "
+            f"{summary.target_risk:g} outside of it. Fitted on {summary.images}: {support}."
+        )
+        yield _metric_table(
+            "With equal weight per case",
+            {
+                "Proportion of images with a class": band.coverage,
+                "Error rate of these images": band.risk,
+                "Proportion, range fitted without the case": band.cross_fitted_coverage,
+                "Error rate, range fitted without the case": band.cross_fitted_risk,
+            },
+        )
+        yield doc.Text(
+            "The first two rows are measured on the images that fitted the range and are "
+            "optimistic. New cases correspond to the last two rows.",
+            is_caption=True,
+        )
+    if conformal := summary.conformal:
+        yield doc.Text(
+            f"Conformal limits for an error rate of at most {conformal.alpha:g} in each class: "
+            f"benign up to {conformal.max_prob_benign:.3f}, malignant from "
+            f"{conformal.min_prob_malignant:.3f} ({conformal.n_benign_cases} benign and "
+            f"{conformal.n_malignant_cases} malignant cases)."
+        )
+    rows = tuple(
+        (
+            f"{point.coverage:.3f}", f"{point.risk:.3f}",
+            "none" if point.ci_low is None else f"{point.ci_low:.3f} to {point.ci_high:.3f}",
+            f"{point.n_images:,}", format_case_count(point.n_cases),
+        )
+        for point in summary.curve[:: -(-len(summary.curve) // _MAX_CURVE_ROWS)][::-1]
+    )  # fmt: skip
+    columns = ("Proportion with a class", "Error rate", "95 % CI", "Images", "Cases")
+    yield doc.Table(columns, rows, numeric=tuple(range(5)))
+    yield doc.Text(f"Selective prediction for other ranges, on {support}.", is_caption=True)
 
 
 def _robustness_blocks(table: RobustnessTable) -> Iterator[doc.Block]:

@@ -50,7 +50,7 @@ from bc_model.inference.input_checks import (
     measure_out_of_distribution_proportion,
     summarize_staining,
 )
-from bc_model.inference.model_card import CardMetrics, StainStatistics, write_model_card
+from bc_model.inference.model_card import StainStatistics, write_model_card
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.jobs import hold_job
@@ -374,7 +374,7 @@ class Trainer:
         report.save(run_dir.evaluation_dir)
         card = replace(
             bundle.card,
-            metrics=CardMetrics(test=report.summary()),
+            metrics=replace(bundle.card.metrics, test=report.summary()),
             input=replace(bundle.card.input, stain=self._training_statistics()),
         )
         write_model_card(bundle.folder, card)

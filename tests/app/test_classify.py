@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,15 +17,18 @@ from app.components.classify.image_analysis import decode_once
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.decode_pool import DecodePool
 from bc_model.data.images import decode_image
+from bc_model.data.registry import link_folder
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png, generate_image
 from bc_model.errors import BusyError
 from bc_model.inference import classifier, evidence_location
-from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
+from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR, open_bundle
 from bc_model.inference.classifier import load_classifier
 from bc_model.inference.engine import Engine
+from bc_model.inference.model_card import write_model_card
 from bc_model.training.run import Run
-from tests.app.helpers import probabilities, texts
+from tests.app.helpers import press, probabilities, texts
+from tests.bc_model.inference.model_cards import selective_summary
 
 
 def png(rgb: np.ndarray) -> bytes:
@@ -39,6 +43,13 @@ def edit_card(run: Run, **sections: dict) -> None:
     for name, values in sections.items():
         card[name] |= values
     path.write_text(json.dumps(card))
+
+
+def set_uncertain_range(run: Run, low: float, high: float) -> None:
+    bundle = open_bundle(run.path)
+    selective = selective_summary(low, high, bundle.threshold)
+    metrics = replace(bundle.card.metrics, selective=selective)
+    write_model_card(bundle.folder, replace(bundle.card, metrics=metrics))
 
 
 BLANK = png(np.full((64, 96, 3), 244, np.uint8))
@@ -59,7 +70,7 @@ def test_classify_with_an_upload_shows_the_prediction_and_its_contribution_map(
 
     assert not app.exception
     assert [metric.label for metric in app.metric] == [
-        "Predicted class", "Estimated probability of malignancy",
+        "Outcome", "Estimated probability of malignancy",
     ]  # fmt: skip
     assert app.metric[0].value in ("Benign", "Malignant")
     (probability,) = probabilities(app)
@@ -150,8 +161,8 @@ def test_results_table_has_numbers_and_check_titles(finished_run, open_page):
     assert probabilities.dtype == float
     assert np.isnan(probabilities["blank.png"])
     assert 0.0 < probabilities["good.png"] < 1.0
-    assert table.loc["blank.png", "Predicted class"] == "not classified"
-    assert table.loc["good.png", "Predicted class"] in ("benign", "malignant")
+    assert table.loc["blank.png", "Outcome"] == "not classified"
+    assert table.loc["good.png", "Outcome"] in ("benign", "malignant")
     assert table.loc["blank.png", "Checks"].startswith("Grayscale image")
 
 
@@ -628,3 +639,83 @@ def test_very_tall_image_is_shown_beside_the_others(finished_run, open_page):
     assert "This page failed" not in texts(app.error)
     assert len(probabilities(app)) >= 1
     assert "good.png" in texts(app.header)
+
+
+def test_probability_in_the_uncertain_range_has_the_outcome_uncertain(finished_run, open_page):
+    set_uncertain_range(finished_run, 0.0, 1.0)
+    app = open_page("classify")
+    data = example_png(malignant=True)
+    app.file_uploader[0].upload("field.png", data).upload("blank.png", BLANK).run()
+
+    assert [metric.value for metric in app.metric if metric.label == "Outcome"] == ["Uncertain"]
+    table = app.dataframe[0].value.set_index("Image")
+    assert table.loc["field.png", "Outcome"] == "uncertain"
+    assert table.loc["blank.png", "Outcome"] == "not classified"
+    assert "**Uncertain.**" in texts(app.warning)
+    assert "shaded: uncertain from 0.00 to 1.00" in texts(app.caption)
+
+
+def test_model_details_show_the_uncertain_range_and_its_curve_on_demand(finished_run, open_page):
+    set_uncertain_range(finished_run, 0.25, 0.75)
+    app = open_page("classify")
+
+    text = texts(app.markdown)
+    assert "uncertain between the probabilities 0.25 and 0.75" in text
+    assert "error rate of 0.08 (95 % CI 0.06 to 0.10); 60 images of 12 cases" in text
+    assert "at least 19 cases of each class" in text
+    assert not app.get("vega_lite_chart")
+    app.toggle(key="show-selective").set_value(True).run()
+    assert len(app.get("vega_lite_chart")) == 1
+
+
+def test_compare_views_shows_the_spread_on_demand(finished_run, open_page):
+    set_uncertain_range(finished_run, 0.4, 0.6)
+    data = example_png(malignant=True)
+    spread = load_classifier(finished_run.path).predict_views(decode_image(data, ""))
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", data).run()
+    assert "12 views" not in texts(app.markdown)
+    press(app, "Compare views")
+
+    expected = f"12 views: mean probability {spread.mean:.3f}, standard deviation {spread.sd:.3f}"
+    assert expected in texts(app.markdown)
+    assert len(app.get("vega_lite_chart")) == 1
+    press(app, "Find nearest images")
+    assert expected in texts(app.markdown)  # The other result stays.
+
+
+def test_nearest_training_images_of_a_run_are_shown_on_demand(
+    finished_run, open_page, synthetic_dataset
+):
+    split = read_split(finished_run.split_file)
+    row = split[split["subset"] == "test"].iloc[0]
+    app = open_page("classify")
+    data = (synthetic_dataset / row["path"]).read_bytes()
+    app.file_uploader[0].upload("renamed.png", data).run()
+    n_images = len(app.get("image"))
+    press(app, "Find nearest images")
+
+    n_training = int((split["subset"] == "train").sum())
+    assert f"from {n_training} images of the run finished" in texts(app.markdown)
+    found = [text for text in texts(app.caption).splitlines() if ", case " in text]
+    assert len(found) == 4
+    assert all(re.fullmatch(r"(Benign|Malignant), case 9\d+, distance 0\.\d{3}", t) for t in found)
+    assert len({text.split(",")[1] for text in found}) == 4
+    assert len(app.get("image")) == n_images + 4
+
+
+def test_nearest_training_images_that_are_not_on_this_machine_have_a_reason(
+    finished_run, registry, open_page, synthetic_dataset, tmp_path
+):
+    config = finished_run.read_config()
+    config["config"]["data"] = str(tmp_path / "gone")
+    finished_run.write_config(config)
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+    press(app, "Find nearest images")
+    assert "**No training images.**" in texts(app.info)
+
+    link_folder(synthetic_dataset, "synthetic", registry)
+    press(app, "Find nearest images")
+    assert "**No training images.**" not in texts(app.info)
+    assert "of the dataset synthetic" in texts(app.markdown)

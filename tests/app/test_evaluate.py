@@ -23,6 +23,7 @@ from bc_model.inference.model_card import StainStatistics, write_model_card
 from bc_model.reporting.labels import CASE_METRIC_LABELS, METRIC_LABELS
 from bc_model.utils import to_json
 from tests.app.helpers import press, texts
+from tests.bc_model.inference.model_cards import selective_summary
 
 BUNDLED = "shipped (bundled)"
 METRICS, THRESHOLD, ERRORS = "Metrics", "Calibration and threshold", "Errors"
@@ -234,6 +235,24 @@ def test_calibration_shows_bins_and_expected_error(finished_run, open_section):
     assert list(app.dataframe[0].value["Images"]) == [
         bin_["observed"]["n_images"] for bin_ in found["bins"]
     ]
+
+
+def test_uncertain_range_is_measured_on_the_test_images(finished_run, open_section):
+    app = open_section(THRESHOLD)
+    assert "The model has no uncertain range" in texts(app.markdown)
+    n_charts = len(app.get("vega_lite_chart"))
+
+    bundle = open_bundle(finished_run.path)
+    selective = selective_summary(0.45, 0.55, bundle.threshold)
+    metrics = replace(bundle.card.metrics, selective=selective)
+    write_model_card(bundle.folder, replace(bundle.card, metrics=metrics))
+    app = open_section(THRESHOLD)
+    report = read_report(finished_run.evaluation_dir)
+    prob = report.predictions["prob_malignant"]
+    # Every case of the synthetic dataset has three images.
+    coverage = float(((prob <= 0.45) | (prob >= 0.55)).mean())
+    assert f"Proportion of images with a class: {coverage:.2f} " in texts(app.markdown)
+    assert len(app.get("vega_lite_chart")) == n_charts
 
 
 @pytest.mark.parametrize("criterion", CRITERION_LABELS)

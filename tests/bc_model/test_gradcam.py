@@ -406,6 +406,16 @@ def test_probability_bar_shows_the_probability_and_the_predicted_class(
     assert (middle[497:503, :3] == (123, 138, 145)).all()
 
 
+def test_probability_bar_shades_the_uncertain_range() -> None:
+    inside = np.asarray(Image.open(io.BytesIO(draw_probability_bar(0.3, 0.5, (0.2, 0.8)))))
+    shaded = np.flatnonzero(inside[0, :, 3])
+    assert (shaded.min(), shaded.max()) == (200, 799)
+    # An uncertain probability has the color of neither class.
+    assert (inside[inside.shape[0] // 2, 10:290, :3] == (123, 138, 145)).all()
+    outside = np.asarray(Image.open(io.BytesIO(draw_probability_bar(0.9, 0.5, (0.2, 0.8)))))
+    assert (outside[outside.shape[0] // 2, 10:190, :3] == (213, 94, 0)).all()
+
+
 def test_encode_jpeg_largest_side_is_encoded() -> None:
     image = np.zeros((65_500, 32, 3), np.uint8)
     assert Image.open(io.BytesIO(encode_jpeg(image))).size == (32, 65_500)

@@ -6,8 +6,9 @@ All caches are keyed by the hash of the file: Streamlit hashes large arrays by a
 pixels, so two similar images could share an entry.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -20,6 +21,8 @@ from bc_model.data import ImageScale, read_scale
 from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
+
+Result = TypeVar("Result")
 
 DISPLAY_PX = (900, 1200)
 """Largest width and height of a displayed image. A JPEG file can have 65,500 px per side."""
@@ -53,6 +56,7 @@ class _Caches:
     previews: ByteCache[Preview]
     predictions: ByteCache[Prediction]
     errors: ByteCache[ImageError]
+    results: ByteCache[Any]
 
 
 @st.cache_resource
@@ -62,6 +66,7 @@ def _get_caches() -> _Caches:
         ByteCache(_MAX_PREVIEWS_MB * 2**20, _RESULTS_IDLE_S),
         ByteCache(_MAX_PREDICTIONS_MB * 2**20, _RESULTS_IDLE_S),
         ByteCache(2**20, _RESULTS_IDLE_S),
+        ByteCache(16 * 2**20, _RESULTS_IDLE_S),
     )
 
 
@@ -138,6 +143,30 @@ def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = No
         raise
     caches.pixels.put(image.sha256, pixels, pixels.nbytes)
     return pixels
+
+
+def hold_result(
+    key: Hashable, compute: Callable[[], Result], n_bytes: int, *, is_new: bool = False
+) -> Result:
+    """Return a result on demand, from the cache if possible.
+
+    Parameters
+    ----------
+    key : hashable
+        Kind of the result, hash of the image and key of the bundle.
+    compute : callable
+        Returns the result.
+    n_bytes : int
+        Approximate size of the result.
+    is_new : bool
+        Compute the result again.
+    """
+    caches = _get_caches()
+    found: Result | None = None if is_new else caches.results.get(key)
+    if found is None:
+        found = compute()
+        caches.results.put(key, found, n_bytes)
+    return found
 
 
 def scale_for_display(pixels: np.ndarray) -> np.ndarray:

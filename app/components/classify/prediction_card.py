@@ -11,7 +11,9 @@ import streamlit as st
 from app.components.checks import show_checks
 from app.components.classify.failures import report_failure
 from app.components.classify.image_analysis import Preview, decode_once
+from app.components.classify.nearest_images import show_nearest_images
 from app.components.classify.session_images import HeldImage
+from app.components.classify.view_spread import show_view_spread
 from app.components.layout import RESEARCH_USE, escape_markdown
 from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data import CLASSES
@@ -78,22 +80,29 @@ def show_prediction(
         with right, report_failure(image.name):
             _show_layer(image, prediction, preview, layer, opacity)
         show_checks(prediction.checks)
+        show_view_spread(image, bundle)
+        show_nearest_images(image, bundle)
 
 
 def _show_class(prediction: Prediction, bundle: Bundle) -> None:
-    assert prediction.predicted_class is not None
     assert prediction.prob_malignant is not None
     probability, threshold = format_with_threshold(prediction.prob_malignant, bundle.threshold)
-    predicted, estimated, bar = st.columns([5, 9, 9], vertical_alignment="center", gap="medium")
-    predicted.metric("Predicted class", prediction.predicted_class.capitalize())
+    assert prediction.outcome is not None
+    outcome, estimated, bar = st.columns([5, 9, 9], vertical_alignment="center", gap="medium")
+    outcome.metric("Outcome", prediction.outcome.capitalize())
     estimated.metric("Estimated probability of malignancy", probability)
     with bar:
         st.image(
-            draw_probability_bar(prediction.prob_malignant, bundle.threshold),
+            draw_probability_bar(
+                prediction.prob_malignant, bundle.threshold, prediction.uncertain_band
+            ),
             width="stretch",
             alt=f"Estimated probability of malignancy {probability} on a scale from 0 to 1",
         )
-        st.caption(f"Scale from 0 to 1; the mark is the threshold {threshold}. {RESEARCH_USE}")
+        text = f"Scale from 0 to 1; the mark is the threshold {threshold}"
+        if band := prediction.uncertain_band:
+            text += f", shaded: uncertain from {band[0]:.2f} to {band[1]:.2f}"
+        st.caption(f"{text}. {RESEARCH_USE}")
 
 
 def _show_image(image: HeldImage, prediction: Prediction, preview: Preview) -> None:

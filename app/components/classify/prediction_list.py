@@ -145,9 +145,7 @@ def _show_table(predictions: list[Prediction]) -> None:
             PROBABILITY: pd.Series(
                 [prediction.prob_malignant for prediction in predictions], dtype=float
             ),
-            "Predicted class": [
-                prediction.predicted_class or "not classified" for prediction in predictions
-            ],
+            "Outcome": [prediction.outcome or "not classified" for prediction in predictions],
             "Checks": [
                 ", ".join(check.title for check in prediction.checks) for prediction in predictions
             ],
@@ -158,7 +156,7 @@ def _show_table(predictions: list[Prediction]) -> None:
         hide_index=True,
         placeholder="-",
         column_config={PROBABILITY: st.column_config.NumberColumn(format="%.3f")},
-        alt="Probability, predicted class and checks of each image",
+        alt="Probability, outcome and checks of each image",
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import struct
 import sys
 import zlib
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from bc_model import inference
+from bc_model.data.breakhis import parse_name
 from bc_model.inference.bundle import has_bundled_model, open_bundle
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
@@ -305,3 +307,44 @@ def test_explain_several_images_uses_the_fastest_precision_that_passed(
         expected = fastest if chosen[-1] == "fastest" else "f32"
         assert {result["precision"] for result in json.loads(out)} == {expected}
     assert chosen == ["f32", "fastest", "f32"]
+
+
+def test_explain_with_views_and_nearest_images_adds_them_to_the_json(
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    image = next(synthetic_dataset.rglob("*.png"))
+    common = ["explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps"]
+    code, out, _ = command(*common, "--views", "--nearest", 2, "--json")
+    (result,) = json.loads(out)
+    assert code == 0
+    assert result["outcome"] == result["predicted_class"]
+    assert result["uncertain_band"] is None
+    values = list(result["views"]["prob_malignant"].values())
+    assert len(values) == 12
+    assert values[0] == pytest.approx(result["prob_malignant"], abs=1e-6)
+    assert result["views"]["mean"] == pytest.approx(np.mean(values))
+    first, second = result["nearest"]
+    assert first["distance"] <= second["distance"]
+    assert parse_name(image.name).case not in (first["case"], second["case"])
+    (file,) = (tmp_path / "maps").glob("*.json")
+    assert json.loads(file.read_text()) == result
+    _, text, _ = command(*common, "--views", "--nearest", 2)
+    assert "12 views: mean" in text
+    assert text.count("  nearest: ") == 2
+
+
+def test_explain_without_training_images_states_the_reason(
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "empty"))
+    shutil.copytree(tiny_run.model_dir, tmp_path / "copied")
+    image = next(synthetic_dataset.rglob("*.png"))
+    _, out, _ = command(
+        "explain", image, "--model", tmp_path / "copied", "--out", tmp_path / "maps",
+        "--nearest", 2, "--json",
+    )  # fmt: skip
+    (result,) = json.loads(out)
+    assert result["nearest"] == []
+    assert result["nearest_check"]["code"] == "BC196"
+    assert "views" not in result

@@ -1,9 +1,11 @@
 """Temperature scaling: compared with scikit-learn, known values, and data without a fit."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -13,13 +15,14 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.evaluation.calibration import (
     MIN_TEMPERATURE,
     VALIDATION_FEATURES_FILE,
-    case_weights,
+    fit_bundle_temperature,
     fit_temperature,
     read_validation_predictions,
     rescale_threshold,
 )
 from bc_model.evaluation.features import FeatureTable
-from bc_model.inference.batching import BatchingEngine
+from bc_model.evaluation.predictions import case_weights
+from bc_model.inference.batching import BatchingEngine, ModelOutputs
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.engine import Engine
@@ -183,3 +186,42 @@ def test_feature_table_of_another_network_is_not_loaded(tiny_run: Run, tmp_path:
     assert FeatureTable.load(tmp_path / "none.npz", network) is None
     (tmp_path / "bad.npz").write_bytes(b"PK")
     assert FeatureTable.load(tmp_path / "bad.npz", network) is None
+
+
+def test_fit_bundle_temperature_fits_the_uncertain_range_on_calibrated_probabilities(
+    tiny_run: Run, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    n = 80
+    case = np.array([f"{k % 16}" for k in range(n)])
+    malignant = np.arange(n) % 2 == 0
+    margin = np.where(malignant, 2.0, -2.0) + rng.normal(0, 2.0, n)
+    outputs = ModelOutputs(
+        np.stack([-margin, margin], axis=1) / 2, np.zeros((n, 4), np.float32), np.zeros((n, 6)),
+        np.zeros(n, bool), np.zeros(n, bool),
+    )  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "path": [f"{k:03d}.png" for k in range(n)], "sha256": "", "case": case,
+            "class": np.where(malignant, "malignant", "benign"), "magnification": 200,
+        }
+    )  # fmt: skip
+    bundle, files = fit_bundle_temperature(open_bundle(tiny_run.path), rows, outputs, tmp_path)
+    selective = bundle.card.metrics.selective
+    assert selective is not None
+    assert (selective.n_images, selective.n_cases) == (n, 16)
+    assert selective.band is not None
+    assert bundle.uncertain_band == (selective.band.low, selective.band.high)
+    text = files[tmp_path / "validation_predictions.csv"].decode()
+    prob = pd.read_csv(io.StringIO(text))["prob_malignant"].to_numpy()
+    answered = (prob <= selective.band.low) | (prob >= selective.band.high)
+    # Every case has five images, so the coverage is that of the images.
+    assert selective.band.coverage.value == pytest.approx(answered.mean())
+
+
+def test_card_of_a_run_with_few_validation_cases_has_no_uncertain_range(tiny_run: Run) -> None:
+    bundle = open_bundle(tiny_run.path)
+    assert bundle.card.temperature.n_cases < 10
+    assert bundle.card.metrics.selective is None
+    assert bundle.card.metrics.test is not None
+    assert bundle.uncertain_band is None

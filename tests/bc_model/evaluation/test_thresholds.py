@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -11,11 +12,15 @@ import pytest
 
 from bc_model.errors import ConfigError, DataError, RunError
 from bc_model.evaluation import thresholds as thresholds
-from bc_model.evaluation.calibration import read_validation_predictions
+from bc_model.evaluation.calibration import (
+    VALIDATION_PREDICTIONS_FILE,
+    read_validation_predictions,
+)
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.intervals import predictive_values
-from bc_model.evaluation.predictions import check_predictions
+from bc_model.evaluation.predictions import check_predictions, predictions_to_csv
 from bc_model.evaluation.report import read_report
+from bc_model.evaluation.selective import summarize_selective
 from bc_model.evaluation.thresholds import (
     THRESHOLD_METRICS,
     choose_threshold,
@@ -26,10 +31,12 @@ from bc_model.evaluation.thresholds import (
 )
 from bc_model.inference.bundle import open_bundle
 from bc_model.inference.engine import Engine
+from bc_model.inference.model_card import write_model_card
 from bc_model.training.run import Run
 from bc_model.utils import io as files
 from bc_model.utils.io import write_text_atomic
 from bc_model.utils.serialization import to_json
+from tests.bc_model.inference.model_cards import selective_summary
 
 # Most cases have two images.
 BENIGN = [0.1, 0.2, 0.4, 0.6]
@@ -267,3 +274,36 @@ def test_read_validation_predictions_damaged_or_missing_raises(run: Run) -> None
     file.unlink()
     with pytest.raises(RunError, match="Calibrate the model again"):
         read_validation_predictions(run.evaluation_dir)
+
+
+def test_set_threshold_fits_the_uncertain_range_again_or_removes_it(
+    tiny_run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    bundle = open_bundle(tmp_path / "run")
+    metrics = replace(bundle.card.metrics, selective=selective_summary(0.3, 0.7))
+    write_model_card(bundle.folder, replace(bundle.card, metrics=metrics))
+    bundle = open_bundle(tmp_path / "run")
+    assert bundle.uncertain_band == (0.3, 0.7)
+    rng = np.random.default_rng(0)
+    malignant = np.arange(60) % 2 == 0
+    predictions = check_predictions(
+        pd.DataFrame(
+            {
+                "path": [f"{k}.png" for k in range(60)], "sha256": "",
+                "case": [f"{k % 20}" for k in range(60)],
+                "class": np.where(malignant, "malignant", "benign"), "magnification": 40,
+                "prob_malignant": np.where(malignant, 0.7, 0.3) + rng.uniform(-0.29, 0.29, 60),
+            }
+        )
+    )  # fmt: skip
+    stored = tmp_path / "run/evaluation" / VALIDATION_PREDICTIONS_FILE
+    write_text_atomic(stored, predictions_to_csv(predictions))
+    bundle = set_threshold(bundle, 0.4, "A test.")
+    expected = summarize_selective(predictions, images="validation images", threshold=0.4)
+    assert bundle.card.metrics.selective == expected
+    assert expected is not None
+    assert expected.band is not None
+    assert bundle.uncertain_band == (expected.band.low, expected.band.high)
+    stored.unlink()
+    assert set_threshold(bundle, 0.6, "A test.").card.metrics.selective is None

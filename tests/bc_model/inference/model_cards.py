@@ -1,4 +1,4 @@
-"""Mutated model cards, for tests of everything that reads a card."""
+"""Model cards for tests: mutated cards, and the uncertain range of a card."""
 
 import copy
 import json
@@ -8,15 +8,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bc_model.checks import make_check
 from bc_model.errors import BundleError
 from bc_model.inference import BUNDLED_MODELS_DIR, Bundle
-from bc_model.inference.model_card import MODEL_CARD_FILE, read_model_card
+from bc_model.inference.model_card import (
+    MODEL_CARD_FILE,
+    SelectivePoint,
+    SelectiveSummary,
+    UncertainBand,
+    read_model_card,
+)
+from bc_model.utils.measurement import Metric
 
 SOURCE = BUNDLED_MODELS_DIR / "breakhis-scratch"
 _VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 1, 1.5, -0.0, 1e-308, 1e300, 10**30, float("nan"), "", " ", "x", "../x",
     "\x00", "\ud800", "a\nb", "<script>", "y" * 30_000, [], [0], [None], {}, {"": 0}, {"x": {}},
 )  # fmt: skip
+
+
+def selective_summary(low: float, high: float, threshold: float = 0.5) -> SelectiveSummary:
+    """Return a record with an uncertain range, measured on 60 images of 12 cases."""
+
+    def metric(value: float) -> Metric:
+        return Metric(value, value - 0.02, value + 0.02, 60, 12, "m")
+
+    curve = (
+        SelectivePoint(3.0, 0.4, 0.0, None, None, 24, 9),
+        SelectivePoint(0.0, 1.0, 0.2, 0.1, 0.3, 60, 12),
+    )
+    band = UncertainBand(low, high, metric(0.71), metric(0.033), metric(0.72), metric(0.077))
+    check = make_check("BC190", n_cases=6, class_name="benign", alpha=0.05, min_cases=19)
+    return SelectiveSummary(
+        "validation images", threshold, 0.05, 60, 12, band, curve, checks=(check,)
+    )
 
 
 def mutated_bundles(n: int, folder: Path, seed: int = 0) -> Iterator[Bundle]:

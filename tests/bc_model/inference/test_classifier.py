@@ -27,10 +27,9 @@ from bc_model.inference.bundle import Bundle, file_sha256, has_bundled_model, op
 from bc_model.inference.classifier import (
     Classifier,
     Prediction,
-    compute_prob_malignant,
     load_classifier,
 )
-from bc_model.inference.engine import Engine
+from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.head import Head
 from bc_model.inference.model_card import (
     DecisionThreshold,
@@ -43,6 +42,7 @@ from bc_model.inference.model_card import (
 )
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.training.run import Run
+from tests.bc_model.inference.model_cards import selective_summary
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +194,43 @@ def test_predict_returns_the_class_at_the_threshold(
 ) -> None:
     engine = engine_with(logits, card, threshold=threshold)
     assert predict(engine).predicted_class == expected
+
+
+# --- Outcome ---
+
+
+@pytest.mark.parametrize(
+    ("logit", "expected", "found"),
+    [(0.0, "uncertain", ["BC191"]), (2.0, "malignant", []), (-2.0, "benign", [])],
+)
+def test_predict_in_the_uncertain_range_is_uncertain(
+    logit: float, expected: str, found: list[str], card: ModelCard
+) -> None:
+    metrics = replace(card.metrics, selective=selective_summary(0.3, 0.7))
+    prediction = predict(engine_with((0.0, logit), replace(card, metrics=metrics)))
+    assert prediction.outcome == expected
+    assert prediction.uncertain_band == (0.3, 0.7)
+    assert prediction.predicted_class == ("benign" if logit < 0 else "malignant")
+    assert [check.code for check in prediction.checks if check.code == "BC191"] == found
+
+
+def test_predict_that_is_blocked_has_no_outcome_and_does_not_reveal_the_range(
+    card: ModelCard,
+) -> None:
+    metrics = replace(card.metrics, selective=selective_summary(0.3, 0.7))
+    engine = engine_with((0.0, 0.0), replace(card, metrics=metrics), is_constant=True)
+    prediction = predict(engine)
+    assert prediction.outcome is None
+    assert "BC191" not in [check.code for check in prediction.checks]
+
+
+def test_predict_without_a_range_for_its_threshold_has_the_outcome_of_the_class(
+    card: ModelCard,
+) -> None:
+    assert predict(engine_with((0.0, 0.1), card)).outcome == "malignant"
+    metrics = replace(card.metrics, selective=selective_summary(0.3, 0.7, threshold=0.4))
+    prediction = predict(engine_with((0.0, 0.1), replace(card, metrics=metrics)))
+    assert (prediction.outcome, prediction.uncertain_band) == ("malignant", None)
 
 
 # --- With a real engine ---

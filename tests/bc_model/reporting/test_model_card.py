@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.inference.engine import compute_prob_malignant
 from bc_model.inference.model_card import (
     CardMetrics,
+    ConformalThresholds,
     DecisionThreshold,
     ExplanationChecks,
     FoldChoice,
@@ -23,6 +24,7 @@ from bc_model.inference.model_card import (
 from bc_model.inference.precision import Parity
 from bc_model.reporting.model_card import card_document
 from bc_model.utils.measurement import Metric
+from tests.bc_model.inference.model_cards import selective_summary
 from tests.bc_model.reporting.examples import MARKUP, model_card, report, texts_of
 
 
@@ -150,3 +152,17 @@ def test_card_document_shows_robustness_and_heatmaps_with_images_and_cases() -> 
     assert "By chance: 0.500, the proportion of the area. 2 empty heatmaps" in text
     assert "last layer -0.125 110" in text
     assert "Robustness" not in texts_of(card_document(model_card()))
+
+
+def test_card_document_shows_the_uncertain_range_with_images_and_cases() -> None:
+    selective = selective_summary(0.25, 0.75)
+    text = texts_of(card_document(model_card(metrics=CardMetrics(selective=selective))))
+    assert "between 0.250 and 0.750" in text
+    assert "Fitted on validation images: 60 images of 12 cases" in text
+    assert "Error rate of these images 0.033 0.013 to 0.053 60 12" in text
+    assert "Error rate, range fitted without the case 0.077 0.057 to 0.097 60 12" in text
+    assert "at least 19 cases of each class" in text
+    assert "1.000 0.200 0.100 to 0.300 60 12" in text
+    conformal = replace(selective, conformal=ConformalThresholds(0.05, 0.61, 0.32, 20, 21))
+    text = texts_of(card_document(model_card(metrics=CardMetrics(selective=conformal))))
+    assert "benign up to 0.610, malignant from 0.320 (20 benign and 21 malignant cases)" in text
