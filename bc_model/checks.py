@@ -111,6 +111,10 @@ MESSAGES: dict[str, Message] = {
         "The scale of the image is not known. The model was trained at {supported_names:list} "
         "({objectives:list} objective). State the scale to get a prediction.",
     ),
+    "BC145": _info(
+        "Tiles excluded",
+        "{n_found:,} of {n_tiles:count tile} are not part of the prediction: {reasons:list}.",
+    ),
     "BC150": _warning(
         "Images too small",
         "{n_found:,} of {n_images:count image} must be upsampled at least {min_factor:.1f} times. "

@@ -15,6 +15,7 @@ LAYERS = (
     "model",
     "gradcam",
     "contribution_map",
+    "scale_bar",
     "inference",
     "evaluation",
     "training",

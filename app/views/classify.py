@@ -41,6 +41,7 @@ if not images and example not in EXAMPLES:
 
 # Imported late: these load the imaging libraries, and the empty page does not need them.
 from app.components.classify.prediction_list import show_predictions
+from app.components.classify.scale_control import select_scales
 from bc_model.data import example_png
 
 if example:
@@ -48,4 +49,4 @@ if example:
     images = [hold_image(name, example_png(malignant=EXAMPLES[example]))]
     if not bundle.card.data.is_synthetic:
         st.info("The image is synthetic, not tissue. Its prediction only demonstrates this page.")
-show_predictions(images, bundle)
+show_predictions(images, bundle, select_scales(images, bundle))

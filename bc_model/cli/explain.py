@@ -9,6 +9,7 @@ import numpy as np
 from bc_model import inference, training
 from bc_model.checks import Check, check_to_json
 from bc_model.cli.options import MODEL, PATH, json_option, print_json, progress
+from bc_model.data import parse_scale
 from bc_model.errors import BcModelError, DataError
 from bc_model.utils import (
     check_writable,
@@ -31,6 +32,11 @@ from bc_model.utils import (
     show_default=True,
     help="Precision; auto: f32 for one image, otherwise the fastest that passed its parity check.",
 )  # fmt: skip
+@click.option(
+    "--scale", metavar="SCALE",
+    help="Scale: 20x (objective), 0.5 (um/px), 200X (BreakHis frame) or unknown; else of the file.",
+)  # fmt: skip
+@click.option("--show-anyway", is_flag=True, help="Also write the results of blocked images.")
 @click.option("--views", is_flag=True, help="Add the spread over rotated and shifted views.")
 @click.option(
     "--nearest", type=click.IntRange(1, 50), metavar="N",
@@ -39,7 +45,7 @@ from bc_model.utils import (
 @json_option
 def explain(
     images: tuple[Path, ...], model: Path, out: Path, resolution: str, precision: str,
-    views: bool, nearest: int | None, as_json: bool,
+    scale: str | None, show_anyway: bool, views: bool, nearest: int | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -51,6 +57,7 @@ def explain(
     No heatmap is written for an image that the model cannot interpret.
     """
     check_writable(out)
+    declared = parse_scale(scale) if scale else None
     files = inference.collect_images(images)
     if precision == "auto":
         # The stored features of the training images are in f32.
@@ -74,7 +81,13 @@ def explain(
     for file in files:
         try:
             result = inference.explain_file(
-                classifier, file, out, resolution=resolution, extend=extend
+                classifier,
+                file,
+                out,
+                scale=declared,
+                show_anyway=show_anyway,
+                resolution=resolution,
+                extend=extend,
             )
         except (BcModelError, OSError) as error:
             if len(files) == 1:
@@ -109,6 +122,13 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
             f"{file}: estimated probability of malignancy {shown}, "
             f"predicted {result['predicted_class']} (threshold {threshold})"
         )
+        if result["is_forced"]:
+            click.echo("  blocked, shown anyway: the prediction is not reliable")
+        if tiles := result["tiles"]:
+            click.echo(
+                f"  {tiles['n_tiles']} tiles: largest probability "
+                f"{tiles['max_prob_malignant']:.3f}, malignant {tiles['malignant_proportion']:.0%}"
+            )
         if band := result["uncertain_band"]:
             low, high = band
             click.echo(f"  outcome {result['outcome']} (uncertain from {low:.3f} to {high:.3f})")

@@ -1,9 +1,20 @@
 from .breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from .dataset import Dataset, Progress, load_dataset, parse_label_mapping
+from .declared_scale import (
+    MPP_OF_OBJECTIVE,
+    UNKNOWN_SCALE,
+    DeclaredScale,
+    detect_scale,
+    parse_scale,
+    scale_from_mpp,
+    scale_from_objective,
+    scale_of_frame,
+)
 from .decode_pool import DecodePool
 from .download import OFFICIAL_URL
 from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
 from .hashing import MAX_DISTANCE, pixel_sha256
+from .image_operations import blur, fluorescence_like, ihc_like
 from .image_scale import ImageScale, read_scale
 from .images import (
     crop_to_field,
@@ -78,11 +89,14 @@ __all__ = [
     "CLASSES",
     "FOLDS_PROTOCOLS",
     "MAX_DISTANCE",
+    "MPP_OF_OBJECTIVE",
     "OFFICIAL_URL",
     "PROTOCOLS_WITH_LEAKAGE",
     "SUBSETS",
+    "UNKNOWN_SCALE",
     "UNKNOWN_SUBTYPE",
     "Dataset",
+    "DeclaredScale",
     "DecodePool",
     "Download",
     "ImageScale",
@@ -96,6 +110,7 @@ __all__ = [
     "add_dataset",
     "add_synthetic",
     "background_mask",
+    "blur",
     "cache_dir",
     "cancel_download",
     "check_leakage",
@@ -107,15 +122,18 @@ __all__ = [
     "datasets_dir",
     "decode_image",
     "delete_download",
+    "detect_scale",
     "example_png",
     "find_class_revealing_sizes",
     "find_duplicates",
     "find_images_dir",
     "find_near_duplicates",
     "fingerprint_folder",
+    "fluorescence_like",
     "format_split",
     "generate_dataset",
     "generate_image",
+    "ihc_like",
     "list_datasets",
     "list_downloads",
     "list_fold_files",
@@ -130,6 +148,7 @@ __all__ = [
     "open_dataset",
     "parse_label_mapping",
     "parse_name",
+    "parse_scale",
     "pixel_sha256",
     "preprocess_image",
     "read_fold_file",
@@ -142,6 +161,9 @@ __all__ = [
     "require_matching_split",
     "require_protocol",
     "run_download",
+    "scale_from_mpp",
+    "scale_from_objective",
+    "scale_of_frame",
     "stain_densities",
     "start_download",
     "store_fold_contents",

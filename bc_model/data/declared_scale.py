@@ -114,7 +114,9 @@ def scale_of_frame(magnification: int, width_px: int | None = None) -> DeclaredS
     return DeclaredScale(mpp, "BreakHis name", magnification=magnification)
 
 
-def detect_scale(name: str, data: bytes | None = None, width_px: int | None = None) -> DeclaredScale:
+def detect_scale(
+    name: str, data: bytes | None = None, width_px: int | None = None
+) -> DeclaredScale:
     """Return the scale that an image file states.
 
     An official BreakHis name comes first, because it is exact for the entire frame. Then the

@@ -17,8 +17,9 @@ STAIN_COLUMNS = (
 
 _HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 """Optical density of hematoxylin, eosin and DAB in red, green and blue."""
-_MIX = _HED / np.linalg.norm(_HED, axis=1, keepdims=True)
-_UNMIX = np.linalg.inv(_MIX)
+STAIN_MATRIX = _HED / np.linalg.norm(_HED, axis=1, keepdims=True)
+"""Optical density of each stain in red, green and blue, of unit length, shape (3, 3)."""
+_UNMIX = np.linalg.inv(STAIN_MATRIX)
 
 _MIN_COLOR_SPREAD = 4.0
 """Mean difference of the largest and smallest channel, 0 to 255, below which an image is grayscale.
@@ -102,8 +103,8 @@ def augment_stain(rgb: np.ndarray, strength: np.ndarray, shift: np.ndarray) -> n
     Medical Imaging 37(9), 2018.
     """
     # One matrix unmixes, scales and mixes the stains.
-    matrix = (_UNMIX * np.asarray(strength)) @ _MIX
-    offset = np.asarray(shift) @ _MIX
+    matrix = (_UNMIX * np.asarray(strength)) @ STAIN_MATRIX
+    offset = np.asarray(shift) @ STAIN_MATRIX
     density = _DENSITY_OF[rgb] @ matrix.astype(np.float32) + offset.astype(np.float32)
     # exp is a third faster than a power of ten.
     return np.clip(np.exp(density * -_LN_10) * 256.0 - 1.0, 0.0, 255.0)

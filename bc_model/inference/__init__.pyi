@@ -10,9 +10,10 @@ from .bundle import (
     open_bundle,
     open_bundled_model,
 )
-from .classifier import Classifier, Prediction, collect_images, explain_file, load_classifier
+from .classifier import Classifier, load_classifier
 from .engine import Engine
 from .evidence_location import EvidenceLocation
+from .explanation_files import collect_images, explain_file
 from .export import FORMATS, export_model, write_bundle
 from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
 from .head import Head
@@ -41,8 +42,11 @@ from .model_card import (
     describe_synthetic_training,
 )
 from .precision import PRECISIONS, fastest_precision, supported_precisions
+from .prediction import Prediction, TilePrediction
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
+from .scale_check import ScaleEstimator
 from .seen_images import find_seen_images
+from .tiling import Tile, TilePlan, plan_tiles
 from .views import ViewSpread, make_views, predict_views
 
 __all__ = [
@@ -73,10 +77,14 @@ __all__ = [
     "RobustnessRow",
     "RobustnessTable",
     "Scale",
+    "ScaleEstimator",
     "SelectivePoint",
     "SelectiveSummary",
     "SubsetCounts",
     "Temperature",
+    "Tile",
+    "TilePlan",
+    "TilePrediction",
     "TrainingData",
     "UncertainBand",
     "ViewSpread",
@@ -96,6 +104,7 @@ __all__ = [
     "measure_parity",
     "open_bundle",
     "open_bundled_model",
+    "plan_tiles",
     "predict_files",
     "predict_views",
     "quantize",

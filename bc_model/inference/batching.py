@@ -40,12 +40,14 @@ class ImageExplanation(NamedTuple):
     heatmaps : dict of str to Heatmap
     is_constant : bool
     contribution : ContributionMap
+    features : ndarray of shape (channels,), float32
     """
 
     logits: np.ndarray
     heatmaps: dict[str, Heatmap]
     is_constant: bool
     contribution: ContributionMap
+    features: np.ndarray
 
 
 @dataclass(eq=False)
@@ -156,6 +158,7 @@ def _image_explanation(batch: BatchExplanation, index: int) -> ImageExplanation:
         batch.heatmaps[index],
         bool(batch.is_constant[index]),
         batch.contributions[index],
+        batch.features[index],
     )
 
 

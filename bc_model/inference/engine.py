@@ -26,6 +26,7 @@ from bc_model.inference.precision import (
     is_within_limits,
     supported_precisions,
 )
+from bc_model.inference.scale_check import SCALE_FILE, ScaleEstimator
 from bc_model.utils.processor import limited_cores
 
 logger = logging.getLogger("bc_model.inference")
@@ -47,12 +48,15 @@ class BatchExplanation(NamedTuple):
         True if the logits do not depend on the image, see `Head.is_constant`.
     contributions : list of ContributionMap
         A contribution map for each image.
+    features : ndarray of shape (n, channels), float32
+        Means of the last activations.
     """
 
     logits: np.ndarray
     heatmaps: list[dict[str, Heatmap]]
     is_constant: np.ndarray
     contributions: list[ContributionMap]
+    features: np.ndarray
 
 
 class Engine:
@@ -71,6 +75,8 @@ class Engine:
     ----------
     precision : {'f32', 'bf16', 'int8'}
         Precision in use: 'f32' if the processor does not support the requested precision.
+    scale_estimator : ScaleEstimator or None
+        Estimates the scale of an image. None if the bundle contains no estimator.
 
     Raises
     ------
@@ -93,6 +99,8 @@ class Engine:
             graph = _compile(bundle.file(xml), verified.result(), self.precision)
         _require_matching_files(bundle, graph, self._head)
         self._graph = _Graph(graph)
+        has_scale = SCALE_FILE in bundle.card.files
+        self.scale_estimator = ScaleEstimator.load(bundle.file(SCALE_FILE)) if has_scale else None
         self._fine: dict[str, _Graph] = {}
         self._fine_lock = threading.Lock()
 
@@ -154,7 +162,7 @@ class Engine:
             contributions += self._compute_contributions(activations, pooled, grid)
         pooled = np.concatenate(features)
         is_constant = self._head.is_constant(pooled)
-        return BatchExplanation(self._logits(pooled), heatmaps, is_constant, contributions)
+        return BatchExplanation(self._logits(pooled), heatmaps, is_constant, contributions, pooled)
 
     def _compute_heatmaps(
         self, activations: np.ndarray, pooled: np.ndarray, grid: CellGrid | None

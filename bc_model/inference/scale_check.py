@@ -104,10 +104,10 @@ class ScaleEstimator:
     def save(self, path: Path) -> None:
         """Write the arrays as ``.npz``, without pickle."""
         limits = np.array([self.warning_octaves, self.blocking_octaves], np.float32)
-        values = (
-            self.mean, self.sd, self.support, self.weights, np.float32(self.offset), limits,
-        )  # fmt: skip
-        np.savez(path, allow_pickle=False, **dict(zip(_ARRAYS, values, strict=True)))
+        offset = np.array(self.offset, np.float32)
+        values = (self.mean, self.sd, self.support, self.weights, offset, limits)
+        arrays: dict[str, np.ndarray] = dict(zip(_ARRAYS, values, strict=True))
+        np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> ScaleEstimator:
@@ -123,9 +123,7 @@ class ScaleEstimator:
         shapes = (mean.shape, sd.shape, weights.shape, offset.shape, limits.shape)
         are_finite = all(np.isfinite(array).all() for array in arrays.values())
         if shapes != ((n_features,), (n_features,), (n_views,), (), (2,)) or not are_finite:
-            raise BundleError(
-                f"The arrays in {path} do not fit together. Copy the model again."
-            )
+            raise BundleError(f"The arrays in {path} do not fit together. Copy the model again.")
         return cls(mean, sd, support, weights, float(offset), float(limits[0]), float(limits[1]))
 
 

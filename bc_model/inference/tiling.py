@@ -97,16 +97,33 @@ class TilePlan:
             for row, column in self.offsets
         )
 
-    def cut(self, image: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the network input of each tile, shape (*tile_size, 3), uint8."""
+    @property
+    def input_px_per_px(self) -> float:
+        """Pixels of the network input per pixel of the image, geometric mean of both directions."""
+        _, _, height, width = self.field
+        return math.sqrt(self.scaled_size[0] * self.scaled_size[1] / (height * width))
+
+    def is_comparable(self, card: ModelCard) -> bool:
+        """Return whether the texture of the image can be compared with its declared scale.
+
+        Frames that were resized to a square without smoothing have a texture of their own.
+        """
+        _, _, height, width = self.field
+        is_reshaped = f"{width}x{height}" in card.input.reshaped_sizes
+        return self.input_mpp is not None and self.magnification is not None and not is_reshaped
+
+    def scale_image(self, image: np.ndarray) -> np.ndarray:
+        """Return the field of an image at the scale of the network input, (*scaled_size, 3)."""
         if self.scaled_size == self.tile_size:
-            yield preprocess_image(image, self.tile_size)
-            return
+            return preprocess_image(image, self.tile_size)
         field = np.ascontiguousarray(crop_to_field(image))
         height, width = self.scaled_size
         shrinks = field.shape[0] >= height and field.shape[1] >= width
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        scaled = cv2.resize(field, (width, height), interpolation=method)
+        return cv2.resize(field, (width, height), interpolation=method)
+
+    def cut(self, scaled: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the network input of each tile, shape (*tile_size, 3), from `scale_image`."""
         for row, column in self.offsets:
             yield np.ascontiguousarray(
                 scaled[row : row + self.tile_size[0], column : column + self.tile_size[1]]
@@ -116,9 +133,7 @@ class TilePlan:
         """Return the grid of the cells of all tiles together; see `find_cell_grid`."""
         return find_cell_grid(backbone, self.scaled_size, refinement)
 
-    def merge_cells(
-        self, cells: list[np.ndarray], used: list[int], stride_px: float
-    ) -> np.ndarray:
+    def merge_cells(self, cells: list[np.ndarray], used: list[int], stride_px: float) -> np.ndarray:
         """Return the mean over the used tiles of the cells, each at its place in the image.
 
         Parameters
@@ -205,7 +220,8 @@ def plan_tiles(
             min_width_um=MIN_FIELD * FIELD_PX[0] * smallest,
             min_height_um=MIN_FIELD * FIELD_PX[1] * smallest,
         )
-    magnification = min(fitting, key=lambda m: abs(math.log2(scale.mpp / frames[m])))
+    differences = {m: abs(math.log2(scale.mpp / frames[m])) for m in fitting}
+    magnification = min(differences, key=differences.__getitem__)
     return _divide(width_px, height_px, scale.mpp, magnification, fields[magnification], card)
 
 
@@ -250,9 +266,7 @@ def _divide(
         return make_check("BC164", n_tiles=len(offsets), max_tiles=MAX_TILES)
     field = field_of_view(height_px, width_px)
     input_mpp = mpp * math.sqrt(field[2] * field[3] / (scaled[0] * scaled[1]))
-    return TilePlan(
-        magnification, mpp, input_mpp, size, (scaled[0], scaled[1]), offsets, field
-    )
+    return TilePlan(magnification, mpp, input_mpp, size, (scaled[0], scaled[1]), offsets, field)
 
 
 def cell_stride_px(card: ModelCard) -> int:

@@ -17,7 +17,7 @@ from app.components.classify.session_images import HeldImage
 from app.components.decoding import get_decode_pool
 from app.components.model_picker import load_engine
 from app.server.byte_cache import ByteCache
-from bc_model.data import ImageScale, read_scale
+from bc_model.data import DeclaredScale, detect_scale
 from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
@@ -40,12 +40,9 @@ class Preview:
     ----------
     pixels : ndarray of shape (height, width, 3), uint8
         The image in at most `DISPLAY_PX`. Shared by all sessions; it must not be modified.
-    scale : ImageScale or None
-        Scale of the image file, if its metadata contain one.
     """
 
     pixels: np.ndarray
-    scale: ImageScale | None
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,11 @@ def predict_image(
     image: HeldImage,
     bundle: Bundle,
     *,
+    scale: DeclaredScale | None = None,
+    show_anyway: bool = False,
     resolution: str = "standard",
     is_canceled: Callable[[], bool] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Return the prediction for an image, from the cache if possible.
 
@@ -85,10 +85,16 @@ def predict_image(
         The image file.
     bundle : Bundle
         The model.
+    scale : DeclaredScale, optional
+        Scale of the image. The default is the scale that the file states.
+    show_anyway : bool
+        Whether to return the result of a blocked image.
     resolution : str
         Resolution of the heatmaps, see `Classifier.predict`.
     is_canceled : callable, optional
         Called while the image is decoded. It may raise an exception, which ends decoding.
+    progress : callable, optional
+        Called with the number of completed tiles and of all tiles.
 
     Raises
     ------
@@ -101,18 +107,27 @@ def predict_image(
     """
     caches = _get_caches()
     # The name can contain the case and the magnification, which the checks use.
-    key = (image.sha256, image.name, bundle.key, resolution)
+    key = (image.sha256, image.name, bundle.key, scale, show_anyway, resolution)
     if (prediction := caches.predictions.get(key)) is None:
         pixels = decode_once(image, is_canceled=is_canceled)
-        scale = read_scale(image.data)
         classifier = Classifier(load_engine(bundle))
         prediction = classifier.predict(
-            pixels, name=image.name, mpp=scale.mpp if scale else None, resolution=resolution
+            pixels,
+            name=image.name,
+            scale=scale or find_file_scale(image),
+            resolution=resolution,
+            show_anyway=show_anyway,
+            progress=progress,
         )
         size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
         size += prediction.contribution.cells.nbytes if prediction.contribution else 0
         caches.predictions.put(key, prediction, size + _RECORD_BYTES)
     return prediction
+
+
+def find_file_scale(image: HeldImage) -> DeclaredScale:
+    """Return the scale that an image file states."""
+    return detect_scale(image.name, image.data)
 
 
 def load_preview(image: HeldImage, *, is_canceled: Callable[[], bool] | None = None) -> Preview:
@@ -123,7 +138,7 @@ def load_preview(image: HeldImage, *, is_canceled: Callable[[], bool] | None = N
     caches = _get_caches()
     if (preview := caches.previews.get(image.sha256)) is None:
         pixels = decode_once(image, is_canceled=is_canceled)
-        preview = Preview(scale_for_display(pixels), read_scale(image.data))
+        preview = Preview(scale_for_display(pixels))
         caches.previews.put(image.sha256, preview, preview.pixels.nbytes + _RECORD_BYTES)
     return preview
 

@@ -12,7 +12,9 @@ from app.components.checks import show_checks
 from app.components.classify.failures import report_failure
 from app.components.classify.image_analysis import Preview, decode_once
 from app.components.classify.nearest_images import show_nearest_images
+from app.components.classify.scale_control import describe_scale
 from app.components.classify.session_images import HeldImage
+from app.components.classify.tile_table import show_tiles
 from app.components.classify.view_spread import show_view_spread
 from app.components.layout import RESEARCH_USE, escape_markdown
 from bc_model.contribution_map import ContributionMap, overlay_signed_map
@@ -25,9 +27,11 @@ from bc_model.gradcam import (
     overlay_heatmap,
 )
 from bc_model.inference import Bundle, Prediction
+from bc_model.scale_bar import draw_scale_bar
 from bc_model.utils import format_with_threshold
 
 CONTRIBUTION = "contribution"
+FORCED = "Blocked, shown anyway"
 LAYERS = {CONTRIBUTION: "Contribution", **{name: f"Grad-CAM {name}" for name in CLASSES}}
 """Label of each layer that a card can show."""
 MARGIN_HELP = "Margin: logit of malignant minus logit of benign. All values are logits."
@@ -67,6 +71,12 @@ def show_prediction(
     """
     with st.container(border=True):
         st.header(escape_markdown(image.name), anchor=False)
+        if prediction.is_forced:
+            st.error(
+                "This image is blocked. Its prediction is shown on request and is not reliable.",
+                title=FORCED,
+                icon=":material/block:",
+            )
         if not prediction.is_classified:
             st.markdown(f"**Not classified.** {RESEARCH_USE}")
             show_checks(prediction.checks)
@@ -74,6 +84,8 @@ def show_prediction(
                 _show_image(image, prediction, preview)
             return
         _show_class(prediction, bundle)
+        if prediction.is_tiled:
+            show_tiles(prediction)
         left, right = st.columns(2)
         with left, report_failure(image.name):
             _show_image(image, prediction, preview)
@@ -89,7 +101,8 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
     probability, threshold = format_with_threshold(prediction.prob_malignant, bundle.threshold)
     assert prediction.outcome is not None
     outcome, estimated, bar = st.columns([5, 9, 9], vertical_alignment="center", gap="medium")
-    outcome.metric("Outcome", prediction.outcome.capitalize())
+    label = FORCED if prediction.is_forced else "Outcome"
+    outcome.metric(label, prediction.outcome.capitalize())
     estimated.metric("Estimated probability of malignancy", probability)
     with bar:
         st.image(
@@ -107,10 +120,13 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
 
 def _show_image(image: HeldImage, prediction: Prediction, preview: Preview) -> None:
     st.markdown("**Image**")
-    _show_pixels(preview.pixels, f"The image {image.name}")
-    text = f"{prediction.width_px} x {prediction.height_px} px"
-    if scale := preview.scale:
-        text += f", {scale.mpp:.3g} µm/px (from {scale.source})"
+    pixels, scale = preview.pixels, prediction.scale
+    if scale.mpp is not None:
+        pixels = draw_scale_bar(pixels, scale.mpp * prediction.width_px / pixels.shape[1])
+    _show_pixels(pixels, f"The image {image.name}")
+    text = f"{prediction.width_px} x {prediction.height_px} px, {describe_scale(scale)}"
+    if scale.is_known:
+        text += f" (from {scale.source})"
     st.caption(f"{text}.")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +13,7 @@ from app.components.classify.prediction_card import CONTRIBUTION, LAYERS, show_p
 from app.components.classify.session_images import HeldImage
 from app.components.layout import escape_markdown
 from bc_model.contribution_map import draw_signed_color_bar
+from bc_model.data import DeclaredScale
 from bc_model.errors import BusyError
 from bc_model.gradcam import draw_color_bar
 from bc_model.inference import Bundle, Prediction, supported_resolutions
@@ -19,6 +21,8 @@ from bc_model.utils import format_count
 
 CARDS_PER_PAGE = 4
 MIN_IMAGES_WITH_PROGRESS = 4
+MIN_TILES_WITH_PROGRESS = 8
+SHOW_ANYWAY = "show-anyway"
 STANDARD = "standard"
 LAYER_HELP = "Contributions and the baseline add up to the margin. Layers do not outline lesions."
 RESOLUTION_HELP = "Fine: 4 times the cells in 1.6 times the time. Finest: 16 in 6 times."
@@ -26,7 +30,9 @@ _SLIDER_PX, _COLOR_BAR_PX = 130, 200
 PROBABILITY = "Estimated probability of malignancy"
 
 
-def show_predictions(images: list[HeldImage], bundle: Bundle) -> None:
+def show_predictions(
+    images: list[HeldImage], bundle: Bundle, scales: dict[str, DeclaredScale]
+) -> None:
     """Classify every image and show the predictions, or an error for an unreadable image.
 
     Parameters
@@ -35,16 +41,21 @@ def show_predictions(images: list[HeldImage], bundle: Bundle) -> None:
         The images to show.
     bundle : Bundle
         The model.
+    scales : dict of str to DeclaredScale
+        Scale for the hash of each image.
     """
     place = st.empty()
+    show_anyway = bool(st.session_state.get(SHOW_ANYWAY, False))
 
     def end_if_canceled() -> bool:
         place.empty()  # A closed tab or a click on the page raises an exception here.
         return False
 
-    results = _classify(images, bundle, end_if_canceled)
+    predict = partial(_predict, bundle=bundle, scales=scales, is_canceled=end_if_canceled)
+    results = _classify(images, partial(predict, show_anyway=show_anyway))
     if not results:
         return
+    _show_switch([prediction for _, prediction in results])
     if len(results) > 1:
         _show_table([prediction for _, prediction in results])
     n_pages = -(-len(results) // CARDS_PER_PAGE)
@@ -55,15 +66,54 @@ def show_predictions(images: list[HeldImage], bundle: Bundle) -> None:
     if any(prediction.is_classified for _, prediction in shown):
         layer, opacity, resolution = _show_legend(bundle)
     if resolution != STANDARD:
-        shown = _refine(shown, bundle, resolution, end_if_canceled)
+        finer = partial(predict, show_anyway=show_anyway, resolution=resolution)
+        shown = _refine(shown, finer)
     for image, prediction in shown:
         with report_failure(image.name):
             preview = load_preview(image, is_canceled=end_if_canceled)
             show_prediction(image, prediction, preview, bundle, layer=layer, opacity=opacity)
 
 
+def _predict(
+    image: HeldImage, *, bundle: Bundle, scales: dict[str, DeclaredScale],
+    is_canceled: Callable[[], bool], show_anyway: bool, resolution: str = STANDARD,
+) -> Prediction:  # fmt: skip
+    """Return the prediction for an image, with progress if it has many tiles."""
+    place = st.empty()
+
+    def show_progress(n_done: int, n_tiles: int) -> None:
+        if n_tiles >= MIN_TILES_WITH_PROGRESS:
+            place.progress(n_done / n_tiles, f"{n_done} of {n_tiles} tiles")
+
+    prediction = predict_image(
+        image,
+        bundle,
+        scale=scales.get(image.sha256),
+        show_anyway=show_anyway,
+        resolution=resolution,
+        is_canceled=is_canceled,
+        progress=show_progress,
+    )
+    place.empty()
+    return prediction
+
+
+def _show_switch(predictions: list[Prediction]) -> None:
+    """Show the switch for predictions of blocked images, if there are such images."""
+    n_blocked = sum(
+        not prediction.is_classified or prediction.is_forced for prediction in predictions
+    )
+    if n_blocked:
+        st.toggle(
+            f"Show predictions of {format_count(n_blocked, 'blocked image')} anyway",
+            key=SHOW_ANYWAY,
+            persist_state="session",
+            help="The model cannot interpret these images. Their predictions are not reliable.",
+        )
+
+
 def _classify(
-    images: list[HeldImage], bundle: Bundle, is_canceled: Callable[[], bool]
+    images: list[HeldImage], predict: Callable[[HeldImage], Prediction]
 ) -> list[tuple[HeldImage, Prediction]]:
     """Return the prediction for each file, and show errors."""
     results: dict[str, tuple[HeldImage, Prediction]] = {}
@@ -79,8 +129,7 @@ def _classify(
             continue
         with report_failure(image.name):
             try:
-                prediction = predict_image(image, bundle, is_canceled=is_canceled)
-                results[image.sha256] = image, prediction
+                results[image.sha256] = image, predict(image)
             except BusyError:
                 n_busy += 1
         if progress:
@@ -93,10 +142,7 @@ def _classify(
 
 
 def _refine(
-    shown: list[tuple[HeldImage, Prediction]],
-    bundle: Bundle,
-    resolution: str,
-    is_canceled: Callable[[], bool],
+    shown: list[tuple[HeldImage, Prediction]], predict: Callable[[HeldImage], Prediction]
 ) -> list[tuple[HeldImage, Prediction]]:
     """Return the shown predictions with finer heatmaps; an image that fails keeps its own."""
     refined = []
@@ -107,9 +153,7 @@ def _refine(
             if prediction.is_classified:
                 with report_failure(image.name):
                     try:
-                        finer = predict_image(
-                            image, bundle, resolution=resolution, is_canceled=is_canceled
-                        )
+                        finer = predict(image)
                         # The prediction stays that of the table, bit for bit.
                         new = replace(
                             prediction,
@@ -145,7 +189,7 @@ def _show_table(predictions: list[Prediction]) -> None:
             PROBABILITY: pd.Series(
                 [prediction.prob_malignant for prediction in predictions], dtype=float
             ),
-            "Outcome": [prediction.outcome or "not classified" for prediction in predictions],
+            "Outcome": [_describe_outcome(prediction) for prediction in predictions],
             "Checks": [
                 ", ".join(check.title for check in prediction.checks) for prediction in predictions
             ],
@@ -158,6 +202,11 @@ def _show_table(predictions: list[Prediction]) -> None:
         column_config={PROBABILITY: st.column_config.NumberColumn(format="%.3f")},
         alt="Probability, outcome and checks of each image",
     )
+
+
+def _describe_outcome(prediction: Prediction) -> str:
+    outcome = prediction.outcome or "not classified"
+    return f"{outcome} (blocked)" if prediction.is_forced else outcome
 
 
 def _show_legend(bundle: Bundle) -> tuple[str, float, str]:

@@ -16,7 +16,9 @@ from bc_model.data.images import read_image
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, encode_png
 from bc_model.inference.batching import ImageExplanation
-from bc_model.inference.classifier import Classifier, Prediction, explain_file, load_classifier
+from bc_model.inference.classifier import Classifier, load_classifier
+from bc_model.inference.explanation_files import explain_file
+from bc_model.inference.prediction import Prediction
 from bc_model.training.run import Run
 
 

@@ -1,0 +1,200 @@
+"""Explain image files: predictions as JSON, and heatmaps as PNG and NPY files."""
+
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bc_model.checks import check_to_json
+from bc_model.contribution_map import overlay_signed_map
+from bc_model.data.breakhis import CLASSES
+from bc_model.data.declared_scale import DeclaredScale, detect_scale
+from bc_model.data.images import HEATMAP_KINDS, decode_image, list_image_files, read_image_bytes
+from bc_model.errors import ImageError
+from bc_model.gradcam import compute_full_scale, encode_png, overlay_heatmap
+from bc_model.inference.classifier import Classifier
+from bc_model.inference.evidence_location import EvidenceLocation
+from bc_model.inference.prediction import Prediction
+from bc_model.utils.io import shorten_name, write_files_atomic
+
+MAX_STEM_BYTES = 200
+"""Longer names of images are shortened, because a file name has at most 255 bytes."""
+
+
+def collect_images(paths: Iterable[Path]) -> list[Path]:
+    """Return the given files and all images in the given directories, without duplicates.
+
+    Heatmaps that `explain_file` wrote are excluded. A missing file is an `ImageError`.
+    """
+    images: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            images += list_image_files(path)
+        elif path.exists():
+            images.append(path)
+        else:
+            raise ImageError(f"The image {path} does not exist. Check the path.")
+    return list(dict.fromkeys(images))
+
+
+def explain_file(
+    classifier: Classifier,
+    path: Path,
+    out: Path,
+    *,
+    scale: DeclaredScale | None = None,
+    show_anyway: bool = False,
+    resolution: str = "standard",
+    extend: Callable[[np.ndarray, Prediction], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Classify and explain one image file and write the result.
+
+    Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the size of
+    the image) and ``...-<class>.npy`` (raw heatmap, float32) into the directory `out`, and the same
+    for the contribution map, ``...-contribution.png`` and ``.npy`` (signed). The hash separates
+    images of the same name. The stems of long names are shortened. If a blocking check fails, only
+    the JSON file is written, without a class, a probability or a heatmap.
+    `show_anyway` and `resolution` are those of `Classifier.predict`. The default of `scale` is the
+    scale that the file states, see `bc_model.data.detect_scale`.
+    `extend` is called with the pixels and the prediction, and returns further entries of the JSON
+    file.
+
+    Returns
+    -------
+    dict
+        Content of the JSON file.
+
+    Raises
+    ------
+    ImageError
+        The image cannot be read. Nothing is written.
+    OSError
+        A file cannot be written.
+    """
+    data = read_image_bytes(path)
+    image = decode_image(data, path.name)
+    prediction = classifier.predict(
+        image,
+        name=path.name,
+        scale=scale or detect_scale(path.name, data, image.shape[1]),
+        resolution=resolution,
+        show_anyway=show_anyway,
+    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{sha256[:8]}"
+    logits = dict(zip(CLASSES, prediction.logits, strict=True))
+    entries, files = _render_heatmaps(prediction, image, base)
+    contribution, contribution_files = _render_contribution(prediction, image, base)
+    result = {
+        "image": str(path),
+        "sha256": sha256,
+        "model": classifier.bundle.card.name,
+        "prob_malignant": prediction.prob_malignant,
+        "threshold": classifier.bundle.threshold,
+        "predicted_class": prediction.predicted_class,
+        "outcome": prediction.outcome,
+        "uncertain_band": prediction.uncertain_band,
+        "is_forced": prediction.is_forced,
+        "scale": asdict(prediction.scale) | {"estimated_mpp": prediction.estimated_mpp},
+        "tiles": _tiles_to_json(prediction),
+        "logits": logits if prediction.is_classified else None,
+        "temperature": classifier.bundle.temperature,
+        "precision": classifier.engine.engine.precision,
+        "heatmaps": entries,
+        "contribution": contribution,
+        "location": _location_to_json(prediction.location),
+        "checks": [check_to_json(check) for check in prediction.checks],
+        **(extend(image, prediction) if extend else {}),
+        "use": "Research use only, not a diagnosis.",
+    }
+    files |= contribution_files
+    files[f"{base}.json"] = (json.dumps(result, indent=2, allow_nan=False) + "\n").encode()
+    write_files_atomic({out / name: content for name, content in files.items()})
+    if not prediction.is_classified:
+        # An earlier call with another model may have classified this image.
+        for kind, suffix in itertools.product(HEATMAP_KINDS, ("png", "npy")):
+            (out / f"{base}-{kind}.{suffix}").unlink(missing_ok=True)
+    return result
+
+
+def _tiles_to_json(prediction: Prediction) -> dict[str, Any] | None:
+    """Return the tiles of an image that was divided, and their summary; None for one field."""
+    if not prediction.is_tiled:
+        return None
+    return {
+        "n_tiles": len(prediction.tiles),
+        "max_prob_malignant": prediction.max_prob_malignant,
+        "malignant_proportion": prediction.malignant_proportion,
+        "tiles": [
+            asdict(part.tile)
+            | {
+                "prob_malignant": part.prob_malignant,
+                "predicted_class": part.predicted_class,
+                "checks": [check.code for check in part.checks],
+            }
+            for part in prediction.tiles
+        ],
+    }
+
+
+def _render_heatmaps(
+    prediction: Prediction, image: np.ndarray, base: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:
+    """Return the entries of the heatmaps in the JSON file, and their files by name."""
+    entries: dict[str, dict[str, Any]] = {}
+    files: dict[str, bytes] = {}
+    for name, heatmap in prediction.heatmaps.items():
+        overlay, raw = f"{base}-{name}.png", f"{base}-{name}.npy"
+        full_scale = compute_full_scale(prediction.heatmaps)
+        files[overlay] = encode_png(overlay_heatmap(image, heatmap, full_scale=full_scale))
+        files[raw] = _encode_npy(heatmap.raw)
+        entries[name] = {
+            "overlay": overlay,
+            "raw": raw,
+            "maximum": heatmap.maximum,
+            "contribution": heatmap.contribution,
+            "cells": [heatmap.raw.shape[1], heatmap.raw.shape[0]],
+            "has_positive_contribution": not heatmap.is_empty,
+        }
+    return entries, files
+
+
+def _render_contribution(
+    prediction: Prediction, image: np.ndarray, base: str
+) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+    """Return the entry of the contribution map in the JSON file, and its files by name."""
+    contribution = prediction.contribution
+    if contribution is None:
+        return None, {}
+    overlay, raw = f"{base}-contribution.png", f"{base}-contribution.npy"
+    entry = {
+        "overlay": overlay,
+        "raw": raw,
+        "baseline": contribution.baseline,
+        "sum": contribution.cell_sum,
+        "residual": contribution.residual,
+        "margin": contribution.margin,
+        "full_scale": contribution.full_scale,
+        "cells": [contribution.cells.shape[1], contribution.cells.shape[0]],
+    }
+    return entry, {
+        overlay: encode_png(overlay_signed_map(image, contribution)),
+        raw: _encode_npy(contribution.cells),
+    }
+
+
+def _location_to_json(location: EvidenceLocation | None) -> dict[str, Any] | None:
+    return asdict(location) | check_to_json(location.sentence) if location else None
+
+
+def _encode_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

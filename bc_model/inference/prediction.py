@@ -1,0 +1,135 @@
+"""The prediction for one image, with its tiles, heatmaps and checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bc_model.checks import Check
+from bc_model.contribution_map import ContributionMap
+from bc_model.data.declared_scale import UNKNOWN_SCALE, DeclaredScale
+from bc_model.gradcam import Heatmap
+from bc_model.inference.evidence_location import EvidenceLocation
+from bc_model.inference.tiling import Tile
+
+
+@dataclass(frozen=True)
+class TilePrediction:
+    """The prediction for one field of view of an image.
+
+    Attributes
+    ----------
+    tile : Tile
+        Position and size in the image.
+    prob_malignant : float or None
+        Probability in [0, 1], after temperature scaling. None if the tile is excluded.
+    predicted_class : {'benign', 'malignant'} or None
+        Class at the decision threshold. None if the tile is excluded.
+    checks : tuple of Check
+        Failed checks of the tile. It is excluded if one of them is blocking and other tiles have
+        none.
+    """
+
+    tile: Tile
+    prob_malignant: float | None
+    predicted_class: str | None
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one image, without the image itself.
+
+    Attributes
+    ----------
+    name : str
+        File name of the image; empty if it was not given.
+    width_px, height_px : int
+        Size of the image.
+    logits : tuple of float
+        Outputs of the network in the order of `CLASSES`, before temperature scaling. For an image
+        with several tiles, the mean over the used tiles.
+    prob_malignant : float or None
+        Probability in [0, 1] of `logits`, after temperature scaling. None if a blocking check
+        failed.
+    predicted_class : {'benign', 'malignant'} or None
+        Class at the decision threshold of the model. None if a blocking check failed.
+    heatmaps : dict of str to Heatmap
+        Grad-CAM heatmap of each class. Empty if a blocking check failed.
+    contribution : ContributionMap or None
+        Contribution of each cell to the margin. None if a blocking check failed.
+    location : EvidenceLocation or None
+        Where the evidence for the predicted class lies. None if a blocking check failed, or if no
+        cell supports the class.
+    checks : tuple of Check
+        Failed checks, the most serious first.
+    uncertain_band : (float, float) or None
+        Ends of the probabilities that are uncertain. None if the model has no such range.
+    scale : DeclaredScale
+        Scale of the image as it was declared.
+    estimated_mpp : float or None
+        µm per pixel of the image that its texture suggests. None without an estimator.
+    tiles : tuple of TilePrediction
+        The fields of view of the image, at least one. Empty if a blocking check failed.
+    is_forced : bool
+        True if the prediction is shown although a blocking check failed.
+    """
+
+    name: str
+    width_px: int
+    height_px: int
+    logits: tuple[float, ...]
+    prob_malignant: float | None
+    predicted_class: str | None
+    heatmaps: dict[str, Heatmap]
+    contribution: ContributionMap | None
+    location: EvidenceLocation | None
+    checks: tuple[Check, ...]
+    uncertain_band: tuple[float, float] | None = None
+    scale: DeclaredScale = UNKNOWN_SCALE
+    estimated_mpp: float | None = None
+    tiles: tuple[TilePrediction, ...] = ()
+    is_forced: bool = False
+
+    @property
+    def outcome(self) -> str | None:
+        """'benign', 'malignant' or 'uncertain'; None if a blocking check failed."""
+        if self.prob_malignant is None:
+            return None
+        is_uncertain = is_inside(self.prob_malignant, self.uncertain_band)
+        return "uncertain" if is_uncertain else self.predicted_class
+
+    @property
+    def is_classified(self) -> bool:
+        """True if a class is shown: no blocking check failed, or `is_forced`."""
+        return self.predicted_class is not None
+
+    @property
+    def is_tiled(self) -> bool:
+        """True if the image was divided into several tiles."""
+        return len(self.tiles) > 1
+
+    @property
+    def max_prob_malignant(self) -> float | None:
+        """Largest probability of a tile."""
+        return max(self._tile_probs, default=None)
+
+    @property
+    def malignant_proportion(self) -> float | None:
+        """Proportion of the used tiles that are predicted malignant."""
+        used = [tile.predicted_class for tile in self.tiles if tile.predicted_class]
+        return used.count("malignant") / len(used) if used else None
+
+    @property
+    def _tile_probs(self) -> list[float]:
+        return [tile.prob_malignant for tile in self.tiles if tile.prob_malignant is not None]
+
+
+def is_inside(probability: float, band: tuple[float, float] | None) -> bool:
+    """Return whether a probability is inside of a range, without its ends.
+
+    Examples
+    --------
+    >>> is_inside(0.5, (0.2, 0.8)), is_inside(0.8, (0.2, 0.8)), is_inside(0.5, None)
+    (True, False, False)
+    """
+    return band is not None and band[0] < probability < band[1]
