@@ -108,7 +108,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC140": _blocking(
         "Scale unknown",
-        "The scale of the image is not known. The model was trained at {supported_names:list} "
+        "The scale of the image is unknown, and the model was trained at {supported_names:list} "
         "({objectives:list} objective). State the scale to get a prediction.",
     ),
     "BC145": _info(
@@ -147,7 +147,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC162": _blocking(
         "Scale contradicts the image",
-        "The texture looks {factor:.1f} times {direction} than the stated scale. Up to "
+        "The texture looks {factor:.1f} times {direction} than the stated scale, and up to "
         "{limit:.1f} times is accepted. Check the scale.",
     ),
     "BC163": _info(
@@ -157,8 +157,41 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC164": _blocking(
         "Field too large",
-        "The image needs {n_tiles:,} tiles at the scale of the model. Expected at most "
-        "{max_tiles:,}. Cut out a smaller field of view.",
+        "The image needs {n_tiles:,} tiles at the scale of the model, and at most {max_tiles:,} "
+        "are possible. Cut out a smaller field of view.",
+    ),
+    "BC170": _blocking(
+        "Out of focus",
+        "The image is less sharp than the training images (focus {focus:.1f}, expected at least "
+        "{limit:.1f}).",
+    ),
+    "BC171": _blocking(
+        "Too little tissue",
+        "Only {percent:.0f} % of the image is tissue. At least {limit:.0f} % is necessary.",
+    ),
+    "BC172": _blocking(
+        "Dark surround",
+        "{percent:.0f} % of the image is black. Cut out the field of view without its surround.",
+    ),
+    "BC173": _warning("Pen marks", "{percent:.0f} % of the image has the color of a pen."),
+    "BC174": _blocking(
+        "Brown stain",
+        "{percent:.0f} % of the image is brown, as in immunohistochemistry. The model was trained "
+        "on H&E-stained tissue.",
+    ),
+    "BC175": _blocking(
+        "Dark image",
+        "The image is dark (mean brightness {brightness:.0f} of 255), as in fluorescence "
+        "microscopy. The model was trained on bright fields.",
+    ),
+    "BC176": _blocking(
+        "Texture unlike tissue",
+        "The texture differs from the training images (distance {distance:.1f} times the limit, "
+        "{flat_percent:.0f} % of neighboring pixels are equal).",
+    ),
+    "BC177": _blocking(
+        "Color unlike training",
+        "The colors differ from the training images (distance {distance:.1f} times the limit).",
     ),
     "BC182": _info(
         "Location of the evidence",

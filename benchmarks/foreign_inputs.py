@@ -25,11 +25,12 @@ SCREENSHOTS = Path(__file__).parents[1] / "docs"
 
 
 class ForeignInput(NamedTuple):
-    """An image with its kind, and the scale that a user declares for it."""
+    """An image with its kind, the scale that a user declares for it, and its case, if any."""
 
     kind: str
     image: np.ndarray
     scale: DeclaredScale
+    case: str = ""
 
 
 class RealFrame(NamedTuple):
@@ -84,7 +85,7 @@ def make_foreign_inputs(root: Path, seed: int = 0) -> Iterator[ForeignInput]:
         for _ in range(count):
             frame = served[next(chosen)]
             scale = scale_of_frame(frame.magnification, FRAME[1])
-            yield ForeignInput(kind, change(frame.image), scale)
+            yield ForeignInput(kind, change(frame.image), scale, frame.case)
     yield from _wrong_scales(root, served, rng, 20)
 
 
@@ -95,18 +96,19 @@ def _wrong_scales(
     declared = scale_of_frame(100, FRAME[1])
     finer = read_frames(root, (400,))
     for i in rng.permutation(len(finer))[:count]:
-        yield ForeignInput("4 times finer than declared", finer[i].image, declared)
+        yield ForeignInput("4 times finer than declared", finer[i].image, declared, finer[i].case)
     by_case: dict[str, list[np.ndarray]] = {}
     for frame in served:
         if frame.magnification == 100 and frame.image.shape[:2] == FRAME:
             by_case.setdefault(frame.case, []).append(frame.image)
     cases = [case for case, images in by_case.items() if len(images) >= 8]
     for i in range(count):
-        images = by_case[cases[i % len(cases)]]
+        case = cases[i % len(cases)]
+        images = by_case[case]
         picks = rng.permutation(np.resize(np.arange(len(images)), 16))
         rows = [np.hstack([images[j] for j in picks[row * 4 : row * 4 + 4]]) for row in range(4)]
         small = cv2.resize(np.vstack(rows), FRAME[::-1], interpolation=cv2.INTER_AREA)
-        yield ForeignInput("4 times coarser than declared", small, declared)
+        yield ForeignInput("4 times coarser than declared", small, declared, case)
 
 
 def _photographs(rng: np.random.Generator, count: int) -> list[np.ndarray]:

@@ -42,10 +42,14 @@ FOLD_FILE = Path("folds") / "dsfold1.txt"
 @click.option(
     "--train-only", is_flag=True, help="Only train and store results in the work directory."
 )
+@click.option(
+    "--inputs-only", is_flag=True, help="Only fit the input checks of an existing model again."
+)
 @json_option
 def build_bundled(
-    data_dir: Path, out: Path | None, work: Path, processes: int, train_only: bool, as_json: bool
-) -> int:
+    data_dir: Path, out: Path | None, work: Path, processes: int, train_only: bool,
+    inputs_only: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Train the bundled model from random weights and cross-validate its configuration.
 
     DATA (default: BC_DATA) contains breakhis_100x, breakhis_200x_224 and optionally the official
@@ -53,9 +57,12 @@ def build_bundled(
     breakhis_originals_more. The build needs the packages of requirements-distill.txt and about two
     hours on two cores with bfloat16.
 
-    --train-only runs the long part on an accelerator, also with KERAS_BACKEND=jax.
+    --train-only runs the long part on an accelerator, also with KERAS_BACKEND=jax. --inputs-only
+    takes about a minute and leaves the weights as they are.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    if inputs_only:
+        return _fit_inputs(data_dir, out or inference.bundled_model_dir("bundled"), as_json)
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
     _require_datasets(data_dir)
@@ -84,6 +91,19 @@ def build_bundled(
     if result := bundle.card.metrics.nested:
         _print_row(f"case, nested; evaluated with {result.network}", result)
     click.echo(f"Model written to {bundle.folder}")
+    return 0
+
+
+def _fit_inputs(data_dir: Path, folder: Path, as_json: bool) -> int:
+    _require_datasets(data_dir)
+    bundle = inference.open_bundle(folder)
+    extra = tuple(name for name in EXTRA_DATASETS if (data_dir / name).is_dir())
+    source = distillation.TrainingImages.read(data_dir, DATASETS, bundle.image_size, extra)
+    bundle = distillation.write_input_files(bundle, source)
+    if as_json:
+        print_json(to_json(bundle.card))
+    else:
+        click.echo(f"Input checks of {bundle.folder} fitted to {len(source.table):,} images")
     return 0
 
 

@@ -28,9 +28,8 @@ def ihc_like(image: np.ndarray, strength: float = 1.0) -> np.ndarray:
     True
     """
     stains = unmix_density(optical_density(image))
-    densities = np.dstack(
-        [0.5 * stains[..., 0], np.zeros_like(stains[..., 1]), strength * stains[..., 1]]
-    )
+    brown = np.abs(stains[..., 1]) + np.abs(stains[..., 2])
+    densities = np.dstack([0.5 * stains[..., 0], np.zeros_like(brown), strength * brown])
     return _from_density(cv2.transform(densities, np.ascontiguousarray(STAIN_MATRIX.T, np.float32)))
 
 

@@ -8,6 +8,7 @@ from .config import DistillationConfig
 from .cross_validation import Networks
 from .data import TrainingImages
 from .features import extract_features
+from .input_fit import write_input_files
 from .nested_cv import SEARCH_SPACE
 from .student import ViewTargets, build_student
 from .teacher import LinearTeacher, Teacher, mean_logit
@@ -30,4 +31,5 @@ __all__ = [
     "mean_logit",
     "prepare_networks",
     "require_buildable",
+    "write_input_files",
 ]

@@ -36,6 +36,7 @@ from bc_model.distillation.folds import (
     official_folds,
 )
 from bc_model.distillation.imagenet import write_networks
+from bc_model.distillation.input_fit import write_input_files
 from bc_model.distillation.left_out import measure_left_out
 from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation, require_folds
 from bc_model.distillation.view_pool import ViewPool
@@ -65,7 +66,6 @@ from bc_model.inference.model_card import (
     SubsetCounts,
     Temperature,
     TrainingData,
-    write_model_card,
 )
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
@@ -182,7 +182,7 @@ def build_bundled_model(
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
             files[name] = file_sha256(draft.folder / name)
-        write_model_card(draft.folder, replace(draft.card, files=files))
+        write_input_files(replace(draft, card=replace(draft.card, files=files)), source)
 
     return write_half_precision_bundle(
         model, bundle_dir, card, source.pixels[:4], complete=complete

@@ -10,7 +10,7 @@ from .bundle import (
     open_bundle,
     open_bundled_model,
 )
-from .classifier import Classifier, load_classifier
+from .classifier import Classifier, check_field, load_classifier
 from .engine import Engine
 from .evidence_location import EvidenceLocation
 from .explanation_files import collect_images, explain_file
@@ -89,6 +89,7 @@ __all__ = [
     "UncertainBand",
     "ViewSpread",
     "bundled_model_dir",
+    "check_field",
     "collect_images",
     "describe_synthetic_training",
     "expected_out_of_distribution_proportion",

@@ -26,23 +26,23 @@ from bc_model.inference.fine_graph import RESOLUTIONS
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.precision import fastest_precision
 from bc_model.inference.prediction import Prediction, TilePrediction, is_inside
+from bc_model.inference.scale_check import texture_features
 from bc_model.inference.seen_images import check_seen
+from bc_model.inference.suitability import measure_field
 from bc_model.inference.tiling import TilePlan, cell_stride_px, plan_tiles, whole_image
 from bc_model.inference.views import ViewSpread, predict_views
 
 Progress = Callable[[int, int], None]
 
-_MAX_ESTIMATED_TILES = 32
-"""The scale is the same in all tiles, so a sample of them is enough."""
 _MIN_WARNING_TILES = 0.5
 """Smallest proportion of the tiles with a warning that applies to the image."""
 
 
 @dataclass(frozen=True)
 class _Explained:
-    """One tile: its input, its explanation and its failed checks."""
+    """One tile: its texture, its explanation and its failed checks."""
 
-    pixels: np.ndarray
+    texture: np.ndarray | None
     explanation: ImageExplanation
     checks: tuple[Check, ...]
 
@@ -141,33 +141,30 @@ class Classifier:
         used = [i for i, tile in enumerate(explained) if not is_blocked(tile.checks)]
         found += _merge_checks(explained, used, plan)
         used = used or list(range(len(explained)))
-        estimated_mpp = self._estimate_input_mpp([explained[i].pixels for i in used], plan)
+        estimated_mpp = self._estimate_input_mpp([explained[i].texture for i in used])
         if estimated_mpp is not None and plan.is_comparable(self.bundle.card):
             found += filter(None, [self._check_scale(plan, estimated_mpp)])
         parts = np.stack([explained[i].explanation.logits for i in used])
         logits: np.ndarray = parts.mean(axis=0, dtype=np.float64)
         probability = self._prob_malignant(logits)
         predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
-        is_stopped = is_blocked(found)
-        is_classified = show_anyway or not is_stopped
+        is_forced = is_blocked(found)
         band = self.bundle.uncertain_band
-        # The check would reveal the probability of a blocked image.
-        if band is not None and is_inside(probability, band) and is_classified:
+        if band is not None and is_inside(probability, band):
             found.append(make_check("BC191", low=band[0], high=band[1]))
-        merged = _merge_maps(explained, used, plan, self.bundle, RESOLUTIONS[resolution])
-        heatmaps, contribution = merged if is_classified else ({}, None)
-        location = None
-        if contribution is not None:
-            cell_um = compute_cell_um(contribution.grid, width, height, plan.mpp)
-            location = locate_evidence(contribution, predicted_class, scaled, cell_um=cell_um)
-            found += location.find_checks() if location else ()
-        return Prediction(
+        heatmaps, contribution = _merge_maps(
+            explained, used, plan, self.bundle, RESOLUTIONS[resolution]
+        )
+        cell_um = compute_cell_um(contribution.grid, width, height, plan.mpp)
+        location = locate_evidence(contribution, predicted_class, scaled, cell_um=cell_um)
+        found += location.find_checks() if location else ()
+        prediction = Prediction(
             name=name,
             width_px=width,
             height_px=height,
             logits=tuple(float(logit) for logit in logits),
-            prob_malignant=probability if is_classified else None,
-            predicted_class=predicted_class if is_classified else None,
+            prob_malignant=probability,
+            predicted_class=predicted_class,
             heatmaps=heatmaps,
             contribution=contribution,
             location=location,
@@ -175,27 +172,30 @@ class Classifier:
             uncertain_band=band,
             scale=scale,
             estimated_mpp=estimated_mpp and estimated_mpp * plan.input_px_per_px,
-            tiles=self._describe_tiles(explained, used, plan) if is_classified else (),
-            is_forced=is_stopped and show_anyway,
+            tiles=self._describe_tiles(explained, used, plan),
+            is_forced=is_forced,
         )
+        return prediction if show_anyway else prediction.hide_if_blocked()
 
     def _explain_tiles(
         self, scaled: np.ndarray, plan: TilePlan, resolution: str, progress: Progress | None
     ) -> Iterator[_Explained]:
         for i, pixels in enumerate(plan.cut(scaled)):
             explanation = self.engine.explain_one(pixels, resolution)
-            checks = _tile_checks(pixels, explanation, self.bundle)
+            texture, checks = check_field(self.engine.engine, pixels)
+            if explanation.is_constant:
+                checks = (make_check("BC106"), *checks)
             if progress:
                 progress(i + 1, len(plan.offsets))
-            yield _Explained(pixels, explanation, tuple(checks))
+            yield _Explained(texture, explanation, checks)
 
-    def _estimate_input_mpp(self, inputs: list[np.ndarray], plan: TilePlan) -> float | None:
+    def _estimate_input_mpp(self, textures: list[np.ndarray | None]) -> float | None:
         """Return the median over the tiles of the µm per pixel that their texture suggests."""
         estimator = self.engine.engine.scale_estimator
         if estimator is None:
             return None
-        step = max(1, len(inputs) // _MAX_ESTIMATED_TILES)
-        return float(np.median([estimator.estimate(pixels) for pixels in inputs[::step]]))
+        found = [estimator.estimate(texture) for texture in textures if texture is not None]
+        return float(np.median(found))
 
     def _check_scale(self, plan: TilePlan, estimated_mpp: float) -> Check | None:
         estimator = self.engine.engine.scale_estimator
@@ -263,6 +263,32 @@ def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier
     return Classifier(BatchingEngine(Engine(bundle, precision)))
 
 
+def check_field(engine: Engine, pixels: np.ndarray) -> tuple[np.ndarray | None, tuple[Check, ...]]:
+    """Return the texture of one field of view, and its failed checks.
+
+    Parameters
+    ----------
+    engine : Engine
+        The model with its input reference.
+    pixels : ndarray of shape (height, width, 3), uint8
+        Input of the network.
+
+    Returns
+    -------
+    ndarray of shape (n_features,), float32, or None
+        See `bc_model.inference.scale_check.texture_features`. None if the model does not use it.
+    tuple of Check
+    """
+    reference = engine.input_reference
+    needs_texture = reference is not None or engine.scale_estimator is not None
+    texture = texture_features(pixels) if needs_texture else None
+    staining = check_staining(pixels, engine.bundle.card)
+    checks = [staining] if staining else []
+    if reference is not None and texture is not None:
+        checks += reference.check(measure_field(pixels), texture)
+    return texture, tuple(checks)
+
+
 def _find_scale(
     scale: DeclaredScale | None, magnification: int | None, name: str, width_px: int
 ) -> DeclaredScale:
@@ -295,16 +321,6 @@ def _image_checks(
         make_check("BC401") if bundle.temperature == 1.0 else None,
     )
     return (check for check in checks if check is not None)
-
-
-def _tile_checks(
-    pixels: np.ndarray, explanation: ImageExplanation, bundle: Bundle
-) -> Iterator[Check]:
-    """Yield the failed checks of one field of view."""
-    if explanation.is_constant:
-        yield make_check("BC106")
-    if staining := check_staining(pixels, bundle.card):
-        yield staining
 
 
 def _merge_checks(explained: list[_Explained], used: list[int], plan: TilePlan) -> Iterator[Check]:

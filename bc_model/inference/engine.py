@@ -20,6 +20,7 @@ from bc_model.gradcam import CellGrid, Heatmap, find_cell_grid, grad_cam_from_ac
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, require_resolution
 from bc_model.inference.head import Head
+from bc_model.inference.input_reference import REFERENCE_FILE, InputReference
 from bc_model.inference.precision import (
     GRAPH_FILES,
     PRECISIONS,
@@ -77,6 +78,8 @@ class Engine:
         Precision in use: 'f32' if the processor does not support the requested precision.
     scale_estimator : ScaleEstimator or None
         Estimates the scale of an image. None if the bundle contains no estimator.
+    input_reference : InputReference or None
+        Judges the color and the texture of an image. None if the bundle contains no reference.
 
     Raises
     ------
@@ -99,6 +102,10 @@ class Engine:
             graph = _compile(bundle.file(xml), verified.result(), self.precision)
         _require_matching_files(bundle, graph, self._head)
         self._graph = _Graph(graph)
+        has_reference = REFERENCE_FILE in bundle.card.files
+        self.input_reference = (
+            InputReference.load(bundle.file(REFERENCE_FILE)) if has_reference else None
+        )
         has_scale = SCALE_FILE in bundle.card.files
         self.scale_estimator = ScaleEstimator.load(bundle.file(SCALE_FILE)) if has_scale else None
         self._fine: dict[str, _Graph] = {}

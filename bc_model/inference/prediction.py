@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bc_model.checks import Check
 from bc_model.contribution_map import ContributionMap
@@ -10,6 +10,9 @@ from bc_model.data.declared_scale import UNKNOWN_SCALE, DeclaredScale
 from bc_model.gradcam import Heatmap
 from bc_model.inference.evidence_location import EvidenceLocation
 from bc_model.inference.tiling import Tile
+
+_REVEALING = frozenset({"BC183", "BC191"})
+"""Codes of checks that reveal the result of an image."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,22 @@ class Prediction:
     def is_classified(self) -> bool:
         """True if a class is shown: no blocking check failed, or `is_forced`."""
         return self.predicted_class is not None
+
+    def hide_if_blocked(self) -> Prediction:
+        """Return the prediction without its result if a blocking check failed, else itself."""
+        if not self.is_forced:
+            return self
+        return replace(
+            self,
+            prob_malignant=None,
+            predicted_class=None,
+            heatmaps={},
+            contribution=None,
+            location=None,
+            checks=tuple(check for check in self.checks if check.code not in _REVEALING),
+            tiles=(),
+            is_forced=False,
+        )
 
     @property
     def is_tiled(self) -> bool:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from bc_model.checks import Check, make_check
+from bc_model.data.breakhis import MPP_RANGE
 from bc_model.data.declared_scale import DeclaredScale
 from bc_model.data.images import FIELD_PX, crop_to_field, field_of_view, preprocess_image
 from bc_model.gradcam import CellGrid, find_cell_grid
@@ -199,7 +200,9 @@ def plan_tiles(
         objectives = [f"{magnification // 10}x" for magnification in supported]
         return make_check("BC140", supported_names=names, objectives=objectives)
     _, _, height, width = field_of_view(height_px, width_px)
-    frames = {m: frame_mpp(card, m) for m in supported}
+    frames = {m: mpp for m in supported if (mpp := frame_mpp(card, m)) is not None}
+    if not frames:
+        return whole
     fine_enough = {
         m: mpp for m, mpp in frames.items() if scale.mpp <= MAX_MAGNIFICATION_FACTOR * mpp
     }
@@ -237,10 +240,14 @@ def whole_image(
     return TilePlan(magnification, mpp, input_mpp, size, size, ((0, 0),), field)
 
 
-def frame_mpp(card: ModelCard, magnification: int) -> float:
-    """Return the µm per pixel of the frames of a model, as geometric mean of its range."""
-    low, high = card.scale.mpp_range[str(magnification)]
-    return math.sqrt(low * high)
+def frame_mpp(card: ModelCard, magnification: int) -> float | None:
+    """Return the µm per pixel of the frames of a model, as geometric mean of its range.
+
+    None if neither the model card nor BreakHis state the range.
+    """
+    stated = card.scale.mpp_range.get(str(magnification))
+    limits = stated or MPP_RANGE.get(magnification)
+    return math.sqrt(limits[0] * limits[1]) if limits else None
 
 
 def _divide(

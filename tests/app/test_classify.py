@@ -171,11 +171,10 @@ def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
     app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
-    (box,) = app.info
-    assert box.value.count("\n") == 1  # One line per check.
-    assert "**Scale not stated.**" in box.value
-    assert "**Not calibrated.**" in box.value
-    assert "BC140 (info); supported_names = 200X; objectives = 20x" in texts(app.caption)
+    assert "**Scale unknown.**" in texts(app.error)
+    assert "**Not calibrated.**" in texts(app.info)
+    assert "BC140 (blocking); supported_names = 200X; objectives = 20x" in texts(app.caption)
+    assert not probabilities(app)
 
 
 def test_probability_near_the_threshold_has_more_digits(finished_run, open_page):
@@ -279,6 +278,7 @@ def test_classify_with_fine_resolution_shows_more_cells_and_the_same_prediction(
     monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
     app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+    app.toggle(key="show-anyway").set_value(True).run()
     before = probabilities(app)
     assert "11 x 7 cells" in texts(app.caption)
 
@@ -302,6 +302,7 @@ def test_classify_refines_each_image_once(runs, open_page, monkeypatch):
     monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
     app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+    app.toggle(key="show-anyway").set_value(True).run()
     app.button_group(key="resolution").set_value("fine").run()
     app.button_group(key="resolution").set_value("standard").run()
     app.button_group(key="resolution").set_value("fine").run()
@@ -319,12 +320,11 @@ def test_refine_while_busy_keeps_the_standard_heatmap(monkeypatch) -> None:
     def refuse(*args, **kwargs):
         raise EngineBusyError("busy")
 
-    monkeypatch.setattr(prediction_list, "predict_image", refuse)
     monkeypatch.setattr(
         prediction_list.st, "warning", lambda text, title: warnings.append((title, text))
     )
     shown = [(SimpleNamespace(name="a.png"), SimpleNamespace(is_classified=True))]
-    assert prediction_list._refine(shown, None, "fine", lambda: False) == shown
+    assert prediction_list._refine(shown, refuse) == shown
     ((title, text),) = warnings
     assert title == "Finer heatmaps not available"
     assert text.startswith("1 image with the standard heatmap only")
@@ -626,9 +626,56 @@ def test_scale_of_the_file_is_shown_and_not_called_missing(finished_run, open_pa
     Image.fromarray(rgb).save(buffer, "PNG", dpi=(50800, 50800))  # 0.5 µm per pixel.
     app = upload(open_page("classify"), ("field.png", buffer.getvalue()))
 
+    assert "0.5 µm/px, from PNG pHYs." in texts(app.caption)
     assert "px, 0.5 µm/px (from PNG pHYs)" in texts(app.caption)
-    assert "Scale not stated" not in texts(app.info)
-    assert "The file states 0.5 µm per pixel" in texts(app.info)
+    assert "Scale unknown" not in texts(app.error)
+
+
+def test_selected_scale_replaces_that_of_the_file(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    data = png(generate_image(malignant=True, seed=1))
+    app = upload(open_page("classify"), ("field.png", data))
+    assert not probabilities(app)
+    assert "The files do not state their scale" in texts(app.caption)
+
+    app.button_group(key="scale").set_value("20x").run()
+    assert len(probabilities(app)) == 1
+    assert "px, 0.5 µm/px (from user)" in texts(app.caption)
+
+    app.button_group(key="scale").set_value("4x").run()
+    assert not probabilities(app)
+    assert "Image too coarse" in texts(app.error)
+
+    app.button_group(key="scale").set_value("µm/px").run()
+    app.number_input(key="mpp").set_value(0.6).run()
+    assert len(probabilities(app)) == 1
+
+    app.button_group(key="scale").set_value("Unknown").run()
+    assert "Scale unknown" in texts(app.error)
+
+
+def test_blocked_image_is_shown_on_request_and_marked(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+    switch = app.toggle(key="show-anyway")
+    assert switch.label == "Show predictions of 1 blocked image anyway"
+    switch.set_value(True).run()
+    assert len(probabilities(app)) == 1
+    assert "Blocked, shown anyway" in [metric.label for metric in app.metric]
+    assert "not reliable" in texts(app.error)
+    app.toggle(key="show-anyway").set_value(False).run()
+    assert not probabilities(app)
+
+
+def test_large_field_is_divided_into_tiles(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    data = png(generate_image(malignant=True, seed=1, size=(912, 1400)))
+    app = upload(open_page("classify"), ("field_0.55um.png", data))
+    labels = [metric.label for metric in app.metric]
+    assert "Tiles" in labels
+    assert "Malignant tiles" in labels
+    assert "Divided into tiles" in texts(app.info)
+    assert len(app.dataframe[0].value) >= 4
 
 
 def test_very_tall_image_is_shown_beside_the_others(finished_run, open_page):

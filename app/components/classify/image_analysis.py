@@ -107,7 +107,7 @@ def predict_image(
     """
     caches = _get_caches()
     # The name can contain the case and the magnification, which the checks use.
-    key = (image.sha256, image.name, bundle.key, scale, show_anyway, resolution)
+    key = (image.sha256, image.name, bundle.key, scale, resolution)
     if (prediction := caches.predictions.get(key)) is None:
         pixels = decode_once(image, is_canceled=is_canceled)
         classifier = Classifier(load_engine(bundle))
@@ -116,13 +116,13 @@ def predict_image(
             name=image.name,
             scale=scale or find_file_scale(image),
             resolution=resolution,
-            show_anyway=show_anyway,
+            show_anyway=True,
             progress=progress,
         )
         size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
         size += prediction.contribution.cells.nbytes if prediction.contribution else 0
         caches.predictions.put(key, prediction, size + _RECORD_BYTES)
-    return prediction
+    return prediction if show_anyway else prediction.hide_if_blocked()
 
 
 def find_file_scale(image: HeldImage) -> DeclaredScale:

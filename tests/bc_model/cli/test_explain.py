@@ -87,7 +87,7 @@ def test_explain_with_fine_resolution_writes_heatmaps_of_four_times_as_many_cell
         out = tmp_path / resolution
         code, text, _ = command(
             "explain", tmp_path / "a.png", "--model", "bundled", "--out", out,
-            "--resolution", resolution, "--json",
+            "--resolution", resolution, "--show-anyway", "--json",
         )  # fmt: skip
         assert code == 0
         (result,) = json.loads(text)

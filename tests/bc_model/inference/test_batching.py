@@ -29,7 +29,7 @@ def image(number: int) -> np.ndarray:
 
 def number_of(result: ImageExplanation) -> int:
     """Return the number of the image that a result belongs to; all parts must agree."""
-    logits, heatmaps, is_constant, contribution = result
+    logits, heatmaps, is_constant, contribution, _ = result
     numbers = {int(logits[0]), -int(logits[1]), int(heatmaps["malignant"].raw[0, 0])}
     numbers.add(int(contribution.margin))
     (number,) = numbers
@@ -42,7 +42,7 @@ def result_by_number(pixels: np.ndarray) -> BatchExplanation:
     maps = [{"malignant": Heatmap("malignant", np.full((1, 1), n))} for n in numbers]
     contributions = [ContributionMap(np.zeros((1, 1)), 0.0, 0.0, n) for n in numbers]
     logits = np.stack([numbers, -numbers], axis=1)
-    return BatchExplanation(logits, maps, numbers % 2 == 1, contributions)
+    return BatchExplanation(logits, maps, numbers % 2 == 1, contributions, logits)
 
 
 class FakeEngine:

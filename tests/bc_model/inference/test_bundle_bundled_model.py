@@ -101,7 +101,7 @@ def test_bundled_model_loads_within_three_seconds(bundle: Bundle):
 @requires_bundled_model
 def test_bundled_model_equals_its_rebuilt_keras_model(bundle: Bundle, pixels: np.ndarray):
     rebuilt = rebuild_keras_model(bundle)
-    logits, heatmaps, _, contributions = Engine(bundle).explain(pixels)
+    logits, heatmaps, _, contributions, _ = Engine(bundle).explain(pixels)
     expected_logits = reference_logits(rebuilt, pixels)
 
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-4)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import bc_model
-from bc_model.checks import Severity
+from bc_model.checks import Severity, make_check
 from bc_model.contribution_map import ContributionMap
+from bc_model.data.declared_scale import scale_from_mpp
 from bc_model.data.images import read_image
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
@@ -24,11 +25,7 @@ from bc_model.errors import ModelError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine, ImageExplanation
 from bc_model.inference.bundle import Bundle, file_sha256, has_bundled_model, open_bundle
-from bc_model.inference.classifier import (
-    Classifier,
-    Prediction,
-    load_classifier,
-)
+from bc_model.inference.classifier import Classifier, load_classifier
 from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.head import Head
 from bc_model.inference.model_card import (
@@ -40,6 +37,7 @@ from bc_model.inference.model_card import (
     read_model_card,
     write_model_card,
 )
+from bc_model.inference.prediction import Prediction
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.training.run import Run
 from tests.bc_model.inference.model_cards import selective_summary
@@ -47,13 +45,18 @@ from tests.bc_model.inference.model_cards import selective_summary
 
 @pytest.fixture(scope="module")
 def card(tiny_run: Run) -> ModelCard:
-    # Synthetic datasets have no scale, so the card gets the scale of real images.
+    """Return a card without a scale, as that of a synthetic dataset."""
     card = open_bundle(tiny_run.path).card
-    scale = Scale((200,), {"200": (0.5, 0.6)}, "a test")
     # The random images of these tests have unusual staining.
     given = replace(card.input, stain=None)
     files = {name: sha256 for name, sha256 in card.files.items() if name != SEEN_IMAGES_FILE}
-    return replace(card, scale=scale, input=given, files=files)
+    return replace(card, input=given, files=files)
+
+
+@pytest.fixture(scope="module")
+def scaled_card(card: ModelCard) -> ModelCard:
+    """Return a card with the scale of real images at 200X."""
+    return replace(card, scale=Scale((200,), {"200": (0.55, 0.55)}, "a test"))
 
 
 def engine_with(
@@ -72,8 +75,12 @@ def engine_with(
     )
     maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in card.classes}
     contribution = ContributionMap(np.zeros((2, 2), np.float32), 0.0, 0.0, 0.0)
-    explanation = ImageExplanation(np.array(logits, np.float32), maps, is_constant, contribution)
-    return SimpleNamespace(bundle=Bundle(Path(), card), explain_one=lambda *_: explanation)
+    explanation = ImageExplanation(
+        np.array(logits, np.float32), maps, is_constant, contribution, np.ones(2, np.float32)
+    )
+    bundle = Bundle(Path(), card)
+    engine = SimpleNamespace(bundle=bundle, scale_estimator=None, input_reference=None)
+    return SimpleNamespace(bundle=bundle, engine=engine, explain_one=lambda *_: explanation)
 
 
 def predict(
@@ -336,18 +343,71 @@ def test_predict_with_a_full_frame_and_its_cropped_field_has_the_same_checks(
     assert codes(engine, image(*trimmed)) == codes(engine, image(*exact))
 
 
-def test_predict_without_a_stated_magnification_lists_the_supported_ones(card: ModelCard) -> None:
-    (check,) = (
-        check for check in predict(engine_with((0.0, 1.0), card)).checks if check.code == "BC140"
-    )
+def test_predict_without_a_stated_scale_is_blocked(scaled_card: ModelCard) -> None:
+    prediction = predict(engine_with((0.0, 1.0), scaled_card))
+    (check,) = (check for check in prediction.checks if check.code == "BC140")
     assert check.params == {"supported_names": ["200X"], "objectives": ["20x"]}
+    assert not prediction.is_classified
 
 
-def test_predict_with_a_known_scale_compares_it_with_the_training_images(card: ModelCard) -> None:
-    prediction = Classifier(engine_with((0.0, 1.0), card)).predict(image(), mpp=0.5)
-    (check,) = (check for check in prediction.checks if check.code in ("BC140", "BC141"))
-    assert check.code == "BC141"
-    assert "0.5 µm per pixel" in check.message
+def test_predict_that_is_blocked_is_shown_on_request_and_marked(scaled_card: ModelCard) -> None:
+    classifier = Classifier(engine_with((0.0, 1.0), scaled_card))
+    forced = classifier.predict(image(), show_anyway=True)
+    assert (forced.is_forced, forced.predicted_class) == (True, "malignant")
+    assert forced.prob_malignant == pytest.approx(1 / (1 + math.exp(-1)))
+    allowed = classifier.predict(image(), magnification=200, show_anyway=True)
+    assert not allowed.is_forced
+
+
+def test_predict_with_a_larger_field_returns_the_mean_of_its_tiles(
+    engine: BatchingEngine, scaled_card: ModelCard
+) -> None:
+    engine.bundle = Bundle(engine.bundle.folder, scaled_card)
+    engine.engine.bundle = engine.bundle
+    done: list[tuple[int, int]] = []
+    prediction = Classifier(engine).predict(
+        image(1400, 912), scale=scale_from_mpp(0.55), progress=lambda *n: done.append(n)
+    )
+    n_tiles = len(prediction.tiles)
+    assert n_tiles >= 4
+    assert done[-1] == (n_tiles, n_tiles)
+    assert "BC163" in [check.code for check in prediction.checks]
+    logits = np.log([(1 - t.prob_malignant) / t.prob_malignant for t in prediction.tiles])
+    # The temperature of the tiny model is 1, so the mean logit is that of the image.
+    expected = 1 / (1 + np.exp(logits.mean()))
+    assert prediction.prob_malignant == pytest.approx(expected, abs=1e-5)
+    assert prediction.max_prob_malignant == max(t.prob_malignant for t in prediction.tiles)
+    contribution = prediction.contribution
+    assert contribution is not None
+    assert contribution.margin == pytest.approx(
+        prediction.logits[1] - prediction.logits[0], abs=1e-5
+    )
+    assert contribution.baseline + contribution.cell_sum == pytest.approx(
+        contribution.margin, abs=1e-4
+    )
+    assert contribution.cells.shape[1] > 4  # One tile of 32 px has 4 x 4 cells.
+
+
+def test_predict_excludes_tiles_that_are_blocked(
+    engine: BatchingEngine, scaled_card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.bundle = Bundle(engine.bundle.folder, scaled_card)
+    engine.engine.bundle = engine.bundle
+    monkeypatch.setattr(
+        "bc_model.inference.classifier.check_staining",
+        lambda pixels, card: make_check("BC103") if pixels.mean() > 240 else None,
+    )
+    rgb = image(1400, 912)
+    rgb[:, :750] = 250
+    prediction = Classifier(engine).predict(rgb, scale=scale_from_mpp(0.55))
+    excluded = [tile for tile in prediction.tiles if tile.prob_malignant is None]
+    assert 0 < len(excluded) < len(prediction.tiles)
+    assert all(tile.tile.x0_px < 400 for tile in excluded)
+    (check,) = (check for check in prediction.checks if check.code == "BC145")
+    assert check.params["n_found"] == len(excluded)
+    blank = Classifier(engine).predict(np.full_like(rgb, 250), scale=scale_from_mpp(0.55))
+    assert not blank.is_classified
+    assert "BC103" in [check.code for check in blank.checks]
 
 
 def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(card: ModelCard) -> None:
@@ -378,19 +438,19 @@ def test_predict_with_an_uncalibrated_model_has_an_info_check(
     ],
 )
 def test_predict_with_a_magnification_prefers_the_argument_to_the_file_name(
-    card: ModelCard, name: str, magnification: int | None, expected: str | None
+    scaled_card: ModelCard, name: str, magnification: int | None, expected: str | None
 ) -> None:
-    engine = engine_with((0.0, 1.0), card)
+    engine = engine_with((0.0, 1.0), scaled_card)
     prediction = predict(engine, name=name, magnification=magnification)
     found = {check.code for check in prediction.checks} & {"BC101", "BC140"}
     assert found == ({expected} if expected else set())
-    assert prediction.is_classified == (expected != "BC101")
+    assert prediction.is_classified == (expected is None)
 
 
 def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
-    card: ModelCard,
+    scaled_card: ModelCard,
 ) -> None:
-    prediction = predict(engine_with((0.0, 1.0), card), magnification=40)
+    prediction = predict(engine_with((0.0, 1.0), scaled_card), magnification=40)
     assert not prediction.is_classified
     assert prediction.predicted_class is None
     assert prediction.prob_malignant is None

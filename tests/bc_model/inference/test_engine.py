@@ -47,7 +47,7 @@ def keras_logits(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
 
 def assert_equals_keras(engine: Engine, model: keras.Model, pixels: np.ndarray) -> None:
-    logits, heatmaps, _, contributions = engine.explain(pixels)
+    logits, heatmaps, _, contributions, _ = engine.explain(pixels)
     expected = keras_logits(model, pixels)
     assert_adds_up_to_keras(contributions, model, pixels)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
@@ -136,7 +136,7 @@ def test_explain_adds_up_with_means_of_lower_precision(
 
     monkeypatch.setattr(engine._graph, "infer", infer_rounded)
     monkeypatch.setattr(engine, "precision", precision)
-    logits, _, _, contributions = engine.explain(pixels)
+    logits, _, _, contributions, _ = engine.explain(pixels)
     for contribution in contributions:
         assert abs(contribution.residual) < 1e-4
     np.testing.assert_array_equal(engine.predict(pixels), logits)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bc_model.contribution_map import ContributionMap
 from bc_model.data.breakhis import CLASSES
+from bc_model.data.declared_scale import DeclaredScale
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, encode_png
@@ -64,9 +65,9 @@ def test_explain_file_passes_the_scale_of_the_file(
 ) -> None:
     path, predict, scales = write_image(tmp_path / "a.png"), classifier.predict, []
 
-    def record(image: np.ndarray, *, mpp: float | None, **options: Any) -> Prediction:
-        scales.append(mpp)
-        return predict(image, mpp=mpp, **options)
+    def record(image: np.ndarray, *, scale: DeclaredScale, **options: Any) -> Prediction:
+        scales.append(scale.mpp)
+        return predict(image, scale=scale, **options)
 
     monkeypatch.setattr(classifier, "predict", record)
     explain_file(classifier, path, out)
@@ -183,7 +184,7 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
     monkeypatch.setattr(
         classifier.engine,
         "explain_one",
-        lambda *_: ImageExplanation(np.zeros(2, np.float32), empty, False, nothing),
+        lambda *_: ImageExplanation(np.zeros(2, np.float32), empty, False, nothing, np.ones(2)),
     )
     path = write_image(tmp_path / "a.png")
     result = explain_file(classifier, path, out)

@@ -166,7 +166,7 @@ def test_explain_places_the_cells(engine: Engine, resolution: str, stride: int) 
 def test_explain_bundled_keeps_the_prediction(resolution: str) -> None:
     engine = Engine(open_bundled_model())
     pixels = make_pixels(2, engine.bundle.image_size)
-    logits, heatmaps, is_constant, _ = engine.explain(pixels, resolution)
+    logits, heatmaps, is_constant, *_ = engine.explain(pixels, resolution)
     expected = engine.explain(pixels)
     np.testing.assert_allclose(logits, expected.logits, atol=1e-4)
     np.testing.assert_array_equal(is_constant, expected.is_constant)

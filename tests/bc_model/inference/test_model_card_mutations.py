@@ -23,7 +23,8 @@ from tests.bc_model.inference.model_cards import mutated_bundles
 
 IMAGE = generate_image(malignant=True, seed=1, case_seed=1, size=(64, 96))
 CONTRIBUTION = ContributionMap(np.ones((1, 1), np.float32), 0.0, 0.0, 1.0)
-EXPLANATION = ImageExplanation(np.array([0.5, 1.5], np.float32), {}, False, CONTRIBUTION)
+LOGITS = np.array([0.5, 1.5], np.float32)
+EXPLANATION = ImageExplanation(LOGITS, {}, False, CONTRIBUTION, np.ones(2))
 IMAGES = pd.DataFrame({"magnification": [40, None]})
 
 
@@ -32,7 +33,8 @@ def use(bundle: Bundle) -> None:
     for text in (bundle.label, bundle.key, card_to_markdown(bundle.card), dumps(bundle.card)):
         text.encode()
     assert bundle.seen_cases
-    engine = SimpleNamespace(bundle=bundle, explain_one=lambda *_: EXPLANATION)
+    inner = SimpleNamespace(bundle=bundle, scale_estimator=None, input_reference=None)
+    engine = SimpleNamespace(bundle=bundle, engine=inner, explain_one=lambda *_: EXPLANATION)
     prediction = Classifier(engine).predict(IMAGE, name="SOB_M_DC-14-2523-100-001.png")
     checks = [*prediction.checks, *check_nested(bundle.card), *check_scale(bundle, IMAGES)]
     if test := bundle.card.metrics.test:
@@ -49,7 +51,6 @@ def test_mutated_model_cards_are_refused_or_usable(
 ) -> None:
     # The seen images and the pixels are the same for every card.
     monkeypatch.setattr("bc_model.inference.classifier.check_seen", lambda *_: None)
-    monkeypatch.setattr("bc_model.inference.classifier.preprocess_image", lambda image, _: image)
     n_usable = 0
     for bundle in mutated_bundles(500, tmp_path / "model"):
         try:

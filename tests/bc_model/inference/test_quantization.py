@@ -245,7 +245,7 @@ def test_engine_with_int8_returns_heatmaps(
 ) -> None:
     set_supported({"f32", "int8"}, monkeypatch)
     engine = Engine(with_parity(int8_bundle, int8=PASSED), "int8")
-    logits, heatmaps, _, contributions = engine.explain(PIXELS)
+    logits, heatmaps, _, contributions, _ = engine.explain(PIXELS)
     assert (logits.shape, len(heatmaps)) == ((8, 2), 8)
     for contribution, (benign, malignant) in zip(contributions, logits, strict=True):
         total = contribution.baseline + contribution.cell_sum

@@ -1,0 +1,76 @@
+"""The parts of the bundled model that judge its input: the scale estimator and the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bc_model.data.declared_scale import scale_of_frame
+from bc_model.data.images import FRAME_PX
+from bc_model.distillation.data import TrainingImages
+from bc_model.inference.bundle import Bundle, file_sha256
+from bc_model.inference.input_reference import REFERENCE_FILE, InputReference
+from bc_model.inference.model_card import write_model_card
+from bc_model.inference.scale_check import (
+    SCALE_FILE,
+    ScaleEstimator,
+    fit_scale_estimator,
+    texture_features,
+)
+from bc_model.inference.suitability import measure_field
+
+_MAX_PER_CASE = 12
+"""Images of one case and magnification that the scale estimator is fitted to."""
+
+
+def write_input_files(bundle: Bundle, source: TrainingImages) -> Bundle:
+    """Fit both to training images, write them into a bundle, and list them in its model card.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    source : TrainingImages
+        Its training images.
+    """
+    fitted = {SCALE_FILE: fit_scale(source, bundle), REFERENCE_FILE: fit_reference(source, bundle)}
+    files = dict(bundle.card.files)
+    for name, part in fitted.items():
+        if part is None:
+            continue
+        part.save(bundle.folder / name)
+        files[name] = file_sha256(bundle.folder / name)
+    card = replace(bundle.card, files=files)
+    write_model_card(bundle.folder, card)
+    return Bundle(bundle.folder, card)
+
+
+def fit_scale(source: TrainingImages, bundle: Bundle, seed: int = 0) -> ScaleEstimator | None:
+    """Fit the scale estimator to the full-size frames of all magnifications, if there are any."""
+    table = source.table.assign(number=np.arange(len(source.table)))
+    # Resized frames have lost the texture that shows their scale.
+    table = table[[frame.shape[1] == FRAME_PX[0] for frame in source.frames]]
+    if table.empty:
+        return None
+    table = table.sample(frac=1.0, random_state=seed)
+    table = table.groupby(["case", "magnification"]).head(_MAX_PER_CASE).sort_values("number")
+    magnifications = table["magnification"].to_numpy(int)
+    mpps = [scale_of_frame(magnification, FRAME_PX[0]).mpp for magnification in magnifications]
+    return fit_scale_estimator(
+        [source.frames[number] for number in table["number"]],
+        np.array(mpps, np.float64),
+        bundle.image_size,
+        seed=seed,
+    )
+
+
+def fit_reference(source: TrainingImages, bundle: Bundle) -> InputReference:
+    """Fit the reference to the images at the magnifications of the model."""
+    magnifications = source.table["magnification"].to_numpy(int)
+    chosen = source.select(np.isin(magnifications, bundle.card.scale.magnifications))
+    return InputReference.fit(
+        np.stack([measure_field(pixels) for pixels in chosen.pixels]),
+        np.stack([texture_features(pixels) for pixels in chosen.pixels]),
+        chosen.case,
+    )

@@ -1,0 +1,255 @@
+"""The training images as a reference: how unusual an input of the network is.
+
+Color and texture have a distance from the training images each: a Mahalanobis distance within their
+principal components, with a covariance that is shrunk to a multiple of the identity [1]_, plus the
+norm of the residual outside of these components [2]_. Limits are quantiles over images of left-out
+cases.
+
+.. [1] Ledoit, O. and Wolf, M. "A well-conditioned estimator for large-dimensional covariance
+   matrices." Journal of Multivariate Analysis 88(2), 2004.
+.. [2] Wang, H., Li, Z., Feng, L. and Zhang, W. "ViM: Out-Of-Distribution with Virtual-logit
+   Matching." CVPR 2022. https://arxiv.org/abs/2203.10807
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bc_model.checks import Check, Severity, make_check
+from bc_model.errors import BundleError, DataError
+from bc_model.inference.suitability import COLORS, MEASUREMENTS
+from bc_model.utils.arrays import read_npz
+
+REFERENCE_FILE = "input_reference.npz"
+
+MAX_DARK, MAX_BROWN, MAX_PEN, MIN_TISSUE = 0.15, 0.15, 0.02, 0.05
+"""Proportions of pixels. Of 718 BreakHis images, the largest are 0.00, 0.06 and 0.00, and the
+smallest proportion of tissue is 0.10."""
+
+_SHRINKAGE = 0.1
+_N_COLOR, _N_TEXTURE = 8, 30
+"""Principal components."""
+_MIN_RESIDUAL = 1e-3
+"""Smallest mean squared residual, relative to the variance of the features."""
+_CLIP = 30.0
+"""Standardized values are clipped, so that a feature without variance has no infinite distance."""
+_WARNING_QUANTILE, _BLOCKING_QUANTILE = 0.98, 0.995
+_BLOCKING_MARGIN = 1.1
+_FOCUS, _FLAT = MEASUREMENTS.index("focus"), MEASUREMENTS.index("flat")
+_FLAT_MARGIN = 0.15
+"""Above the 99th percentile of the proportion of flat pixels. Screenshots have more than 0.8."""
+_MAX_BYTES = 2**22
+_PARTS = ("mean", "sd", "components", "variances")
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A Mahalanobis distance within principal components, plus the norm of the residual.
+
+    Attributes
+    ----------
+    mean, sd : ndarray of shape (n_features,), float32
+        Of the training images.
+    components : ndarray of shape (n_components, n_features), float32
+        Orthonormal directions of standardized features.
+    variances : ndarray of shape (n_components + 1,), float32
+        Shrunk variance along each direction, and the mean squared residual.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    components: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray, n_components: int) -> Distance:
+        """Fit to features of training images, shape (n, n_features)."""
+        mean, sd = features.mean(axis=0), features.std(axis=0) + 1e-6
+        x = (features - mean) / sd
+        _, singular, directions = np.linalg.svd(x, full_matrices=False)
+        components = directions[: min(n_components, len(directions))]
+        variances = np.square(singular[: len(components)]) / len(x)
+        shrunk = (1.0 - _SHRINKAGE) * variances + _SHRINKAGE * variances.mean()
+        inside = np.square(x @ components.T).sum(axis=1)
+        outside = np.square(x).sum(axis=1) - inside
+        # Without directions outside of the components, the residual is only rounding error.
+        residual = max(float(outside.mean()), _MIN_RESIDUAL * x.shape[1])
+        arrays = (mean, sd, components, np.append(shrunk, residual))
+        return cls(*(array.astype(np.float32) for array in arrays))
+
+    def measure(self, features: np.ndarray) -> np.ndarray:
+        """Return the distance of each image, shape (n,), for features of shape (n, n_features)."""
+        x = np.clip((features - self.mean) / self.sd, -_CLIP, _CLIP)
+        inside = np.einsum("nf,cf->nc", x, self.components)
+        squares = np.square(inside)
+        mahalanobis = (squares / self.variances[:-1]).mean(axis=1)
+        residual = np.square(x).sum(axis=1) - squares.sum(axis=1)
+        return np.sqrt(mahalanobis) + np.sqrt(np.maximum(residual, 0.0) / self.variances[-1])
+
+
+@dataclass(frozen=True)
+class InputReference:
+    """Distances and limits from the training images of a model.
+
+    Attributes
+    ----------
+    color, texture : Distance
+        Of the measurements of color, and of `bc_model.inference.scale_check.texture_features`.
+    color_limits, texture_limits : tuple of float
+        Distances from which an image has a warning, and is blocked.
+    focus_limits : tuple of float
+        Values of the focus below which an image has a warning, and is blocked.
+    max_flat : float
+        Largest proportion of flat pixels.
+    """
+
+    color: Distance
+    texture: Distance
+    color_limits: tuple[float, float]
+    texture_limits: tuple[float, float]
+    focus_limits: tuple[float, float]
+    max_flat: float
+
+    @classmethod
+    def fit(
+        cls, measurements: np.ndarray, textures: np.ndarray, cases: np.ndarray
+    ) -> InputReference:
+        """Fit to training images.
+
+        Parameters
+        ----------
+        measurements : ndarray of shape (n, len(MEASUREMENTS))
+            From `bc_model.inference.suitability.measure_field`.
+        textures : ndarray of shape (n, n_features)
+            From `bc_model.inference.scale_check.texture_features`.
+        cases : ndarray of shape (n,)
+            At least two cases. All images of one case are left out together.
+
+        Raises
+        ------
+        DataError
+            There are fewer than two cases.
+        """
+        if len(np.unique(cases)) < 2:
+            raise DataError(
+                "The input checks need images of at least two cases, got one. Add a case."
+            )
+        colors = measurements[:, COLORS]
+        focus = measurements[:, _FOCUS]
+        low, median = np.quantile(focus, [0.01, 0.5])
+        return cls(
+            Distance.fit(colors, _N_COLOR),
+            Distance.fit(textures, _N_TEXTURE),
+            _limits(_left_out_distances(colors, cases, _N_COLOR)),
+            _limits(_left_out_distances(textures, cases, _N_TEXTURE)),
+            (float(low), float(low - 0.5 * (median - low))),
+            float(np.quantile(measurements[:, _FLAT], 0.99) + _FLAT_MARGIN),
+        )
+
+    def check(self, measurements: np.ndarray, texture: np.ndarray) -> Iterator[Check]:
+        """Yield the failed checks of one field of view.
+
+        BC170 (out of focus), BC171 (too little tissue), BC172 (dark surround), BC173 (pen), BC174
+        (brown stain), BC175 (dark image), BC176 (texture) and BC177 (color).
+
+        Parameters
+        ----------
+        measurements : ndarray of shape (len(MEASUREMENTS),)
+        texture : ndarray of shape (n_features,)
+        """
+        values = dict(zip(MEASUREMENTS, measurements.tolist(), strict=True))
+        focus, (warning, blocking) = values["focus"], self.focus_limits
+        if values["tissue"] < MIN_TISSUE:
+            yield make_check("BC171", percent=100 * values["tissue"], limit=100 * MIN_TISSUE)
+        if values["dark"] > 2 / 3 or values["brightness"] < 60:
+            yield make_check("BC175", brightness=values["brightness"])
+        elif values["dark"] > MAX_DARK:
+            yield make_check("BC172", percent=100 * values["dark"])
+        if values["pen"] > MAX_PEN:
+            yield make_check("BC173", percent=100 * values["pen"])
+        if values["brown"] > MAX_BROWN:
+            yield make_check("BC174", percent=100 * values["brown"])
+        if focus < warning:
+            severity = Severity.BLOCKING if focus < blocking else Severity.WARNING
+            yield make_check("BC170", severity, focus=focus, limit=warning)
+        if values["flat"] > self.max_flat:
+            yield make_check("BC176", flat_percent=100 * values["flat"], distance=1.0)
+        else:
+            distance = float(self.texture.measure(texture[None])[0])
+            yield from _check_distance("BC176", distance, self.texture_limits, values["flat"])
+        distance = float(self.color.measure(measurements[None, COLORS])[0])
+        yield from _check_distance("BC177", distance, self.color_limits)
+
+    def save(self, path: Path) -> None:
+        """Write the arrays as ``.npz``, without pickle."""
+        arrays = {
+            f"{name}_{part}": getattr(getattr(self, name), part)
+            for name in ("color", "texture")
+            for part in _PARTS
+        }
+        limits = [*self.color_limits, *self.texture_limits, *self.focus_limits, self.max_flat]
+        arrays["limits"] = np.array(limits, np.float32)
+        np.savez(path, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> InputReference:
+        """Read a file that `save` wrote; a `BundleError` if it is damaged."""
+        try:
+            arrays = read_npz(path, max_bytes=_MAX_BYTES)
+            color, texture = (
+                Distance(*(arrays[f"{name}_{part}"] for part in _PARTS))
+                for name in ("color", "texture")
+            )
+            limits = arrays["limits"]
+        except (OSError, DataError, KeyError) as error:
+            raise BundleError(
+                f"{path} does not contain an input reference ({error}). Copy the model again."
+            ) from error
+        are_finite = all(np.isfinite(array).all() for array in arrays.values())
+        if (
+            limits.shape != (7,)
+            or not are_finite
+            or not _is_consistent(color, len(COLORS))
+            or not _is_consistent(texture, len(texture.mean))
+        ):
+            raise BundleError(f"The arrays in {path} do not fit together. Copy the model again.")
+        a, b, c, d, e, f, flat = (float(value) for value in limits)
+        return cls(color, texture, (a, b), (c, d), (e, f), flat)
+
+
+def _check_distance(
+    code: str, distance: float, limits: tuple[float, float], flat: float | None = None
+) -> Iterator[Check]:
+    warning, blocking = limits
+    if distance > warning:
+        severity = Severity.BLOCKING if distance > blocking else Severity.WARNING
+        extra = {} if flat is None else {"flat_percent": 100 * flat}
+        yield make_check(code, severity, distance=distance / warning, **extra)
+
+
+def _left_out_distances(features: np.ndarray, cases: np.ndarray, n_components: int) -> np.ndarray:
+    """Return the distance of each image from the images of the other cases."""
+    distances = np.empty(len(features))
+    for case in np.unique(cases):
+        is_out = cases == case
+        fitted = Distance.fit(features[~is_out], n_components)
+        distances[is_out] = fitted.measure(features[is_out])
+    return distances
+
+
+def _limits(distances: np.ndarray) -> tuple[float, float]:
+    warning, blocking = np.quantile(distances, [_WARNING_QUANTILE, _BLOCKING_QUANTILE])
+    return float(warning), float(blocking) * _BLOCKING_MARGIN
+
+
+def _is_consistent(distance: Distance, n_features: int) -> bool:
+    n_components = len(distance.components)
+    return (
+        distance.mean.shape == distance.sd.shape == (n_features,)
+        and distance.components.shape == (n_components, n_features)
+        and distance.variances.shape == (n_components + 1,)
+    )

@@ -1,0 +1,80 @@
+"""The declared scale: objectives, names, metadata and options of the command line."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bc_model.data.declared_scale import (
+    UNKNOWN_SCALE,
+    detect_scale,
+    parse_scale,
+    scale_from_mpp,
+    scale_from_objective,
+    scale_of_frame,
+)
+from bc_model.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "mpp"),
+    [
+        ("tumor_40x.png", 0.25),
+        ("tumor 20X.tif", 0.5),
+        ("x10-field.png", 1.0),
+        ("a-4x.jpg", 2.5),
+        ("image 400x.png", 0.25),
+        ("field_0.5um.png", 0.5),
+        ("field_0.46 um-px.png", 0.46),
+        ("field_0p25mpp.png", 0.25),
+        ("section 0.23\u00b5m.png", 0.23),
+        ("screen_1920x1080.png", None),
+        ("a40x20.png", None),
+        ("image20.png", None),
+        ("SOB_fold_a4x7.png", None),
+        ("900um.png", None),
+    ],
+)
+def test_a_file_name_states_a_scale(name: str, mpp: float | None) -> None:
+    assert detect_scale(name).mpp == mpp
+
+
+def test_an_official_name_states_the_magnification_of_the_whole_frame() -> None:
+    scale = detect_scale("SOB_M_DC-14-2523-100-001.png", width_px=700)
+    assert scale.magnification == 100
+    assert scale.mpp == pytest.approx(1.0954, abs=1e-3)  # Geometric mean of 1.0 and 1.2.
+    # The same field in a third of the pixels.
+    assert scale_of_frame(100, 350).mpp == pytest.approx(2 * 1.0954, abs=2e-3)
+
+
+def test_metadata_come_before_the_file_name() -> None:
+    buffer = io.BytesIO()
+    # 50,000 dots per inch are 25,400 / 50,000 = 0.508 um per pixel.
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(buffer, "PNG", dpi=(50_000, 50_000))
+    scale = detect_scale("tumor_40x.png", buffer.getvalue())
+    assert scale.source == "PNG pHYs"
+    assert scale.mpp == pytest.approx(0.508, rel=1e-3)
+
+
+def test_parse_scale_reads_objectives_um_per_pixel_and_frames() -> None:
+    assert parse_scale("20x") == scale_from_objective(20)
+    assert parse_scale(" 0.5um ") == scale_from_mpp(0.5)
+    assert parse_scale("200X").magnification == 200
+    assert parse_scale("40X").magnification == 40
+    assert parse_scale("40x").mpp == 0.25
+    assert parse_scale("unknown") == UNKNOWN_SCALE
+
+
+@pytest.mark.parametrize("text", ["", "20", "0", "1e9", "20xx", "30x", "big", "-1", "nan"])
+def test_parse_scale_refuses_other_texts(text: str) -> None:
+    if text == "20":  # The coarsest scale of a microscope.
+        assert parse_scale(text).mpp == 20.0
+        return
+    with pytest.raises(ConfigError, match=r"Expected|Choose"):
+        parse_scale(text)
+
+
+def test_an_objective_without_typical_scale_is_refused() -> None:
+    with pytest.raises(ConfigError, match="4x, 10x, 20x, 40x"):
+        scale_from_objective(63)

@@ -1,0 +1,118 @@
+"""The input reference: distances against scikit-learn, codes of unsuitable images, limits."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.covariance import ShrunkCovariance
+
+from bc_model.checks import Severity
+from bc_model.data.image_operations import fluorescence_like, ihc_like
+from bc_model.errors import BundleError, DataError
+from bc_model.inference.input_reference import Distance, InputReference
+from bc_model.inference.scale_check import texture_features
+from bc_model.inference.suitability import measure_field
+
+
+def make_tissue(rng: np.random.Generator) -> np.ndarray:
+    """Return a field of 224 x 336 px with purple disks on pink fibers."""
+    fibers = cv2.GaussianBlur(rng.standard_normal((224, 336)), (0, 0), 3.0)
+    pink = np.array([225.0, 165.0, 200.0]) + 60 * fibers[..., None]
+    image = np.clip(pink + rng.normal(0, 6, (224, 336, 3)), 0, 255).astype(np.uint8)
+    for _ in range(int(rng.integers(40, 80))):
+        center = int(rng.integers(0, 336)), int(rng.integers(0, 224))
+        cv2.circle(image, center, int(rng.integers(3, 7)), (100, 60, 130), -1)
+    return image
+
+
+def measure(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return (
+        np.stack([measure_field(image) for image in images]),
+        np.stack([texture_features(image) for image in images]),
+    )
+
+
+@pytest.fixture(scope="module")
+def reference() -> InputReference:
+    rng = np.random.default_rng(0)
+    images = [make_tissue(rng) for _ in range(60)]
+    cases = np.array([str(i // 6) for i in range(60)])
+    return InputReference.fit(*measure(images), cases)
+
+
+def codes(reference: InputReference, image: np.ndarray) -> dict[str, Severity]:
+    measurements, textures = measure([image])
+    found = list(reference.check(measurements[0], textures[0]))
+    for check in found:
+        check.message.encode()
+    return {check.code: check.severity for check in found}
+
+
+def test_distance_equals_the_shrunk_mahalanobis_distance_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 5)) @ rng.standard_normal((5, 5))
+    standardized = (x - x.mean(axis=0)) / x.std(axis=0)
+    oracle = ShrunkCovariance(shrinkage=0.1, assume_centered=True).fit(standardized)
+    found = Distance.fit(x, 5).measure(x)
+    # The residual is zero with all components, apart from rounding.
+    expected = np.sqrt(oracle.mahalanobis(standardized) / 5)
+    assert found == pytest.approx(expected, rel=1e-2, abs=2e-2)
+
+
+def test_the_residual_grows_outside_of_the_components() -> None:
+    rng = np.random.default_rng(0)
+    x = np.zeros((100, 3))
+    x[:, 0] = rng.standard_normal(100)
+    x[:, 1] = x[:, 0] + 0.01 * rng.standard_normal(100)
+    x[:, 2] = rng.standard_normal(100)
+    distance = Distance.fit(x, 2)
+    near, far = distance.measure(np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]]))
+    assert far > 10 * near
+
+
+def test_tissue_passes(reference: InputReference) -> None:
+    rng = np.random.default_rng(99)
+    blocked = [Severity.BLOCKING in codes(reference, make_tissue(rng)).values() for _ in range(20)]
+    assert sum(blocked) <= 1
+
+
+def test_unsuitable_images_are_blocked_for_the_right_reason(reference: InputReference) -> None:
+    tissue = make_tissue(np.random.default_rng(5))
+    half_black = tissue.copy()
+    half_black[:, :120] = 0
+    marked = tissue.copy()
+    marked[100:120, 40:300] = (10, 30, 200)
+    cases = {
+        "BC170": cv2.GaussianBlur(tissue, (0, 0), 4.0),
+        "BC171": np.full_like(tissue, 245),
+        "BC172": half_black,
+        "BC173": marked,
+        "BC174": ihc_like(tissue, 1.5),
+        "BC175": fluorescence_like(tissue),
+        "BC176": np.full_like(tissue, (200, 120, 160)),
+        "BC177": np.ascontiguousarray(tissue[..., [1, 0, 2]]),
+    }
+    for code, image in cases.items():
+        found = codes(reference, image)
+        assert code in found, (code, found)
+        if code != "BC173":
+            assert Severity.BLOCKING in found.values(), (code, found)
+
+
+def test_a_saved_reference_gives_the_same_checks(reference: InputReference, tmp_path: Path) -> None:
+    path = tmp_path / "reference.npz"
+    reference.save(path)
+    loaded = InputReference.load(path)
+    image = ihc_like(make_tissue(np.random.default_rng(5)))
+    assert codes(loaded, image) == codes(reference, image)
+    assert loaded.color_limits == pytest.approx(reference.color_limits)
+    path.write_bytes(b"PK")
+    with pytest.raises(BundleError, match="input reference"):
+        InputReference.load(path)
+
+
+def test_one_case_is_refused() -> None:
+    images = [make_tissue(np.random.default_rng(0))] * 3
+    with pytest.raises(DataError, match="two cases"):
+        InputReference.fit(*measure(images), np.array(["1"] * 3))
