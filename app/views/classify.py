@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app.components.classify.demo import is_demo_open, show_demo, show_demo_button
 from app.components.classify.image_input import read_linked_image, warm_up
 from app.components.classify.image_uploader import select_uploads
 from app.components.classify.session_images import hold_image
@@ -34,6 +35,11 @@ if not images:
         example = st.pills(
             "Synthetic example", list(EXAMPLES), key="example", persist_state="session"
         )
+        if not is_demo_open():
+            show_demo_button()
+if not images and is_demo_open():
+    show_demo()
+    st.stop()
 show_model_details(bundle)
 if not images and example not in EXAMPLES:
     warm_up()

@@ -11,6 +11,17 @@ from .comparison import (
     compare_predictions,
 )
 from .cross_validation import check_nested, cross_validation_report, is_cross_validated
+from .demo import (
+    DEMO_MODEL_NAME,
+    DEMO_NOTICE,
+    UNCERTAIN_BAND,
+    DemoResult,
+    DemoSample,
+    draw_demo_sample,
+    evaluate_demo_sample,
+    make_demo_samples,
+    score_pointing,
+)
 from .domain_shift import DomainShift
 from .error_analysis import (
     CaseErrors,
@@ -53,9 +64,12 @@ from .thresholds import (
 )
 
 __all__ = [
+    "DEMO_MODEL_NAME",
+    "DEMO_NOTICE",
     "MAX_PLAUSIBLE",
     "PERTURBATIONS",
     "PUBLISHED_RESULTS",
+    "UNCERTAIN_BAND",
     "CalibrationResult",
     "CaseErrors",
     "CaseSample",
@@ -63,6 +77,8 @@ __all__ = [
     "Comparison",
     "Conclusion",
     "Confusion",
+    "DemoResult",
+    "DemoSample",
     "Difference",
     "DomainShift",
     "ErrorGallery",
@@ -90,6 +106,8 @@ __all__ = [
     "compare_randomized",
     "compute_training_features",
     "cross_validation_report",
+    "draw_demo_sample",
+    "evaluate_demo_sample",
     "evaluate_external",
     "evaluate_predictions",
     "evaluate_robustness",
@@ -100,6 +118,7 @@ __all__ = [
     "fit_bundle_temperature",
     "is_cross_validated",
     "majority_baseline",
+    "make_demo_samples",
     "make_mosaics",
     "measure_pointing",
     "metric_functional",
@@ -115,6 +134,7 @@ __all__ = [
     "report_json",
     "require_evaluation",
     "robustness_table",
+    "score_pointing",
     "set_threshold",
     "update_model_card",
 ]
