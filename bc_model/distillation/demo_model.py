@@ -267,7 +267,7 @@ def _check_maps(
         images="synthetic lesions of other cases",
     )
     return check_explanations(
-        test.pixels, heatmaps, predicted, test.classes, test.cases,
+        list(test.pixels), heatmaps, predicted, test.classes, test.cases,
         images="synthetic images of other cases",
         pointing=[pointing], randomization=_randomize(model, test.pixels[:24], predicted[:24]),
     )  # fmt: skip

@@ -35,7 +35,7 @@ DemoRole = Literal["benign", "malignant", "uncertain", "blocked"]
 """What a sample shows: a correct prediction of a class, no clear class, or no prediction."""
 
 _MAGNIFICATION = 200
-_MIXED_WEIGHT = 0.5
+_MIXED_WEIGHT = 0.58
 """Weight of the malignant region of the ambiguous sample, relative to benign tissue."""
 
 
