@@ -163,8 +163,8 @@ def draw_demo_sample(sample: DemoSample, result: DemoResult) -> dict[str, np.nda
     Returns
     -------
     dict of str to ndarray of shape (460, 700, 3), uint8
-        'Image', 'True lesion' with the outline of the region, and 'Grad-CAM for malignant', which
-        is missing if the sample was blocked.
+        'Image'; 'True lesion' with the outline of the region, or 'No lesion'; and 'Grad-CAM for
+        malignant', which is missing if the sample was blocked.
     """
     contours, _ = cv2.findContours(
         sample.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
@@ -173,7 +173,10 @@ def draw_demo_sample(sample: DemoSample, result: DemoResult) -> dict[str, np.nda
     outlined = np.ascontiguousarray(outlined.astype(np.uint8))
     # The orange of malignant, which is distinct with color blindness.
     cv2.drawContours(outlined, contours, -1, (213, 94, 0), 5, cv2.LINE_AA)
-    images = {"Image": sample.image, "True lesion": outlined}
+    images = {"Image": sample.image}
+    images["True lesion" if sample.mask.any() else "No lesion"] = (
+        outlined if sample.mask.any() else sample.image
+    )
     if result.prediction.is_classified:
         heatmaps = result.prediction.heatmaps
         images["Grad-CAM for malignant"] = overlay_heatmap(

@@ -36,7 +36,7 @@ from .model_card import (
 )
 from .precision import PRECISIONS, fastest_precision, supported_precisions
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
-from .seen_images import find_seen_images
+from .seen_images import choose_samples, find_seen_images
 
 __all__ = [
     "BUNDLED_MODELS_DIR",
@@ -68,6 +68,7 @@ __all__ = [
     "Temperature",
     "TrainingData",
     "bundled_model_dir",
+    "choose_samples",
     "collect_images",
     "describe_synthetic_training",
     "expected_out_of_distribution_proportion",

@@ -1,4 +1,4 @@
-"""The demonstration of the page Classify: six synthetic samples with known lesions."""
+"""The demonstration of the page Classify, and the samples of a registered dataset."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.components.layout import RESEARCH_USE, escape_markdown
+from app.components.classify.session_images import HeldImage, hold_image
+from app.components.layout import RESEARCH_USE, escape_markdown, show_error
 from app.components.model_picker import load_engine
+from app.components.paths import require_links_inside
+from bc_model.data import list_datasets, list_image_files, open_dataset, read_image_bytes
 from bc_model.errors import BcModelError
 from bc_model.inference import BUNDLED_MODELS_DIR, Bundle, open_bundle
+from bc_model.utils import Metric
 
 if TYPE_CHECKING:
     from bc_model.evaluation import DemoResult, DemoSample
@@ -19,6 +23,7 @@ DEMO_KEY = "demo"
 
 _MODEL_NAME = "synthetic-demo"
 _COLUMNS = 2
+_MAX_DATASETS = 3
 _WIDTH_PX = 360
 _OUTCOMES = {
     "benign": ":blue-badge[Benign]",
@@ -26,6 +31,57 @@ _OUTCOMES = {
     "uncertain": ":gray-badge[Uncertain]",
     "blocked": ":gray-badge[Blocked]",
 }
+
+
+SAMPLES_KEY = "samples"
+"""Query parameter: name of the dataset whose samples are shown."""
+
+
+def show_dataset_buttons() -> None:
+    """Show one button per registered dataset that opens images of cases the model has not seen."""
+    for dataset in list_datasets()[0][:_MAX_DATASETS]:
+        if dataset.is_available:
+            st.button(
+                f"Samples from {escape_markdown(dataset.name)}",
+                key=f"samples:{dataset.name}",
+                icon=":material/photo_library:",
+                on_click=_open_samples,
+                args=(dataset.name,),
+                help="Up to six images, of cases that the model was not trained on if possible.",
+            )
+
+
+def read_samples(bundle: Bundle) -> list[HeldImage]:
+    """Return the samples of the dataset that the page address names; empty without one."""
+    name = st.query_params.get(SAMPLES_KEY, "")
+    if not name:
+        return []
+    # Imported late: this loads pandas.
+    from bc_model.inference import choose_samples
+
+    try:
+        dataset = open_dataset(name)
+        files = choose_samples(list_image_files(dataset.images_dir), bundle)
+        require_links_inside(dataset.images_dir, files)
+        images = [hold_image(file.name, read_image_bytes(file)) for file in files]
+    except (BcModelError, OSError) as error:
+        show_error(error, title="Samples not available")
+        images = []
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"Samples from the dataset {escape_markdown(name)}.", width="content")
+        st.button(
+            "Close samples", key="close-samples", icon=":material/close:", on_click=close_samples
+        )
+    return images
+
+
+def close_samples() -> None:
+    """Remove the samples from the page address."""
+    st.query_params.pop(SAMPLES_KEY, None)
+
+
+def _open_samples(name: str) -> None:
+    st.query_params[SAMPLES_KEY] = name
 
 
 def show_demo_button() -> None:
@@ -96,7 +152,7 @@ def _evaluate_samples(
     return rows
 
 
-def _show_scores(score: object, bundle: Bundle) -> None:
+def _show_scores(score: Metric, bundle: Bundle) -> None:
     lines = [f"**Pointing score:** {_format(score)} of these samples."]
     explanations = bundle.card.metrics.explanations
     if explanations is not None and explanations.pointing:
@@ -105,10 +161,7 @@ def _show_scores(score: object, bundle: Bundle) -> None:
     st.caption("Proportion of heatmaps whose maximum is in the true lesion, with 95 % CI.")
 
 
-def _format(metric: object) -> str:
-    from bc_model.utils import Metric
-
-    assert isinstance(metric, Metric)
+def _format(metric: Metric) -> str:
     value = "not defined" if metric.value is None else f"{metric.value:.2f}"
     interval = "" if metric.ci_low is None else f"{metric.ci_low:.2f} to {metric.ci_high:.2f}, "
     return f"{value} ({interval}n = {metric.n_images})"
@@ -116,8 +169,7 @@ def _format(metric: object) -> str:
 
 def _show_sample(sample: DemoSample, result: DemoResult, files: dict[str, bytes]) -> None:
     st.markdown(f"**{sample.name}** {_OUTCOMES[result.outcome]}")
-    columns = st.columns(len(files))
-    for column, (label, data) in zip(columns, files.items(), strict=True):
+    for column, (label, data) in zip(st.columns(3), files.items(), strict=False):
         column.image(data, width="stretch", alt=f"{label} of the sample {sample.name}")
         column.caption(label)
     prediction = result.prediction
