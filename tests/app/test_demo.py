@@ -2,6 +2,7 @@
 
 import pytest
 
+from bc_model.data.synthetic import example_png
 from bc_model.inference.bundle import BUNDLED_MODELS_DIR
 from tests.app.helpers import texts
 
@@ -63,3 +64,11 @@ def test_samples_of_a_dataset_are_classified_until_they_are_closed(
 def test_samples_of_an_unknown_dataset_show_an_error(finished_run, open_page):
     app = open_page("classify", samples="gone")
     assert "gone" in texts(app.error)
+
+
+def test_an_upload_closes_the_demo(page):
+    page.button(key="show-demo").click().run()
+    page.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+
+    assert "demo" not in page.query_params
+    assert "field.png" in texts(page.header)
