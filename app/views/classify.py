@@ -2,6 +2,13 @@
 
 import streamlit as st
 
+from app.components.classify.demo import (
+    is_demo_open,
+    read_samples,
+    show_dataset_buttons,
+    show_demo,
+    show_demo_button,
+)
 from app.components.classify.image_input import read_linked_image, warm_up
 from app.components.classify.image_uploader import select_uploads
 from app.components.classify.session_images import hold_image
@@ -29,11 +36,20 @@ with right:
     linked = read_linked_image()
 images = [linked] if linked else held
 example = None
-if not images:
+if not images and not is_demo_open():
+    with right:
+        images = read_samples(bundle)
+if not images and not is_demo_open():
     with right:
         example = st.pills(
             "Synthetic example", list(EXAMPLES), key="example", persist_state="session"
         )
+        with st.container(horizontal=True):
+            show_demo_button()
+            show_dataset_buttons()
+if not images and is_demo_open():
+    show_demo()
+    st.stop()
 show_model_details(bundle)
 if not images and example not in EXAMPLES:
     warm_up()

@@ -13,7 +13,8 @@ import click
 
 from bc_model import __version__
 from bc_model.cli.data import data_commands
-from bc_model.cli.distill import build_bundled
+from bc_model.cli.demo import demo
+from bc_model.cli.distill import build_bundled, build_demo
 from bc_model.cli.evaluate import compare, evaluate, evaluate_robustness, report
 from bc_model.cli.experiments import experiment_commands
 from bc_model.cli.explain import explain
@@ -34,7 +35,7 @@ def commands() -> None:
 
 for command in (
     data_commands, train, run_commands, explain, evaluate, evaluate_robustness, compare,
-    experiment_commands, model_commands, report, build_bundled,
+    experiment_commands, model_commands, report, build_bundled, demo, build_demo,
 ):  # fmt: skip
     commands.add_command(command)
 commands.add_command(data_commands.commands["summary"], "audit")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bc_model import distillation, inference
+from bc_model import distillation, evaluation, inference
 from bc_model.cli.options import PATH, json_option, print_json
 from bc_model.errors import ConfigError, FolderNotFoundError
 from bc_model.training import runs_dir
@@ -91,6 +91,22 @@ def build_bundled(
     if result := bundle.card.metrics.nested:
         _print_row(f"case, nested; evaluated with {result.network}", result)
     click.echo(f"Model written to {bundle.folder}")
+    return 0
+
+
+@click.command("build-demo-model", hidden=True)
+@click.option("--out", type=PATH, help="Model directory to replace. Default: in assets/models.")
+@json_option
+def build_demo(out: Path | None, as_json: bool) -> int:
+    """Train the demo model on synthetic images. Needs no data and a few minutes."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    logging.getLogger("bc_model").setLevel(logging.INFO)
+    folder = out or inference.bundled_model_dir(evaluation.DEMO_MODEL_NAME)
+    bundle = distillation.build_demo_model(folder)
+    if as_json:
+        print_json(to_json(bundle.card))
+    else:
+        click.echo(f"Model written to {bundle.folder}")
     return 0
 
 

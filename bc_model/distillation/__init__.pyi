@@ -7,6 +7,7 @@ from .build import (
 from .config import DistillationConfig
 from .cross_validation import Networks
 from .data import TrainingImages
+from .demo_model import DemoConfig, build_demo_model
 from .features import extract_features
 from .input_fit import write_input_files
 from .nested_cv import SEARCH_SPACE
@@ -16,6 +17,7 @@ from .view_pool import ViewBatch, ViewSampler
 
 __all__ = [
     "SEARCH_SPACE",
+    "DemoConfig",
     "DistillationConfig",
     "LinearTeacher",
     "Networks",
@@ -25,6 +27,7 @@ __all__ = [
     "ViewSampler",
     "ViewTargets",
     "build_bundled_model",
+    "build_demo_model",
     "build_student",
     "cross_validate_protocols",
     "extract_features",

@@ -11,6 +11,16 @@ from .comparison import (
     compare_predictions,
 )
 from .cross_validation import check_nested, cross_validation_report, is_cross_validated
+from .demo import (
+    DEMO_MODEL_NAME,
+    DEMO_NOTICE,
+    DemoResult,
+    DemoSample,
+    draw_demo_sample,
+    evaluate_demo_sample,
+    make_demo_samples,
+    score_pointing,
+)
 from .domain_shift import DomainShift
 from .error_analysis import (
     CaseErrors,
@@ -60,6 +70,8 @@ from .thresholds import (
 )
 
 __all__ = [
+    "DEMO_MODEL_NAME",
+    "DEMO_NOTICE",
     "MAX_PLAUSIBLE",
     "PERTURBATIONS",
     "PUBLISHED_RESULTS",
@@ -70,6 +82,8 @@ __all__ = [
     "Comparison",
     "Conclusion",
     "Confusion",
+    "DemoResult",
+    "DemoSample",
     "Difference",
     "DomainShift",
     "ErrorGallery",
@@ -97,6 +111,8 @@ __all__ = [
     "compare_randomized",
     "compute_training_features",
     "cross_validation_report",
+    "draw_demo_sample",
+    "evaluate_demo_sample",
     "evaluate_external",
     "evaluate_predictions",
     "evaluate_robustness",
@@ -109,6 +125,7 @@ __all__ = [
     "fit_uncertain_band",
     "is_cross_validated",
     "majority_baseline",
+    "make_demo_samples",
     "make_mosaics",
     "measure_band",
     "measure_pointing",
@@ -126,6 +143,7 @@ __all__ = [
     "require_evaluation",
     "risk_coverage",
     "robustness_table",
+    "score_pointing",
     "set_threshold",
     "summarize_selective",
     "update_model_card",

@@ -45,7 +45,7 @@ from .precision import PRECISIONS, fastest_precision, supported_precisions
 from .prediction import Prediction, TilePrediction
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
 from .scale_check import ScaleEstimator
-from .seen_images import find_seen_images
+from .seen_images import choose_samples, find_seen_images
 from .tiling import Tile, TilePlan, plan_tiles
 from .views import ViewSpread, make_views, predict_views
 
@@ -90,6 +90,7 @@ __all__ = [
     "ViewSpread",
     "bundled_model_dir",
     "check_field",
+    "choose_samples",
     "collect_images",
     "describe_synthetic_training",
     "expected_out_of_distribution_proportion",

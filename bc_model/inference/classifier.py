@@ -239,7 +239,8 @@ def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier
     Parameters
     ----------
     source : str or Path
-        'bundled' for the bundled model, a run directory, or a model directory.
+        'bundled' for the bundled model, 'synthetic-demo' for the demo model, a run directory, or a
+        model directory.
     precision : {'f32', 'bf16', 'int8', 'fastest'}
         Precision of the convolutions. 'fastest' is the result of `fastest_precision`; its
         probabilities differ from those of float32 within the limits of the parity check.
@@ -257,10 +258,20 @@ def load_classifier(source: str | Path, *, precision: str = "f32") -> Classifier
     >>> load_classifier("bundled").bundle.image_size
     (224, 336)
     """
-    bundle = open_bundle(bundled_model_dir("bundled") if source == "bundled" else Path(source))
+    bundle = open_bundle(_model_path(source))
     if precision == "fastest":
         precision = fastest_precision(bundle.card.precisions, bundle.card.files)
     return Classifier(BatchingEngine(Engine(bundle, precision)))
+
+
+def _model_path(source: str | Path) -> Path:
+    """Return the path of a model; the name of a bundled model counts unless a path has it."""
+    if source == "bundled":
+        return bundled_model_dir("bundled")
+    path = Path(source)
+    included = bundled_model_dir(path.name)
+    is_name = path.name == str(source) and not path.exists()
+    return included if is_name and included.is_dir() else path
 
 
 def check_field(engine: Engine, pixels: np.ndarray) -> tuple[np.ndarray | None, tuple[Check, ...]]:

@@ -6,6 +6,8 @@ The list is a file of the bundle. It includes the images of the initial weights.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -161,3 +163,39 @@ def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
     if listed is not None and not listed.is_complete and not is_seen.all():
         checks.append(UNKNOWN_INITIALIZATION)
     return SeenInTraining(is_seen, is_certain, checks)
+
+
+def choose_samples(files: Sequence[Path], bundle: Bundle, n_samples: int = 6) -> list[Path]:
+    """Return a few images of a dataset, of cases that a model has not seen if there are any.
+
+    Images with a BreakHis name of an unseen case are first, then images of an unknown case, then
+    images of seen cases, for which the prediction contains the check BC110. Images of a
+    magnification that the model does not support are only chosen if there are no others. The
+    classes alternate, and each image is of another case where possible.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Image files of the dataset, such as from `bc_model.data.list_image_files`.
+    bundle : Bundle
+    n_samples : int, default=6
+        Largest number of images.
+    """
+    supported, seen = bundle.card.scale.magnifications, bundle.seen_cases
+    n_of_case: Counter[str] = Counter()
+    n_of_class: Counter[tuple[int, str]] = Counter()
+    ranked = []
+    for file in sorted(files):
+        name = parse_name(file.name)
+        if name is None:
+            group, case, label = 1, file.name, file.parent.name
+        else:
+            group, case, label = 2 * (name.case in seen), name.case, name.class_name
+            group += 3 * (bool(supported) and name.magnification not in supported)
+        ranked.append((group, n_of_case[f"{group} {case}"], case, label, file))
+        n_of_case[f"{group} {case}"] += 1
+    chosen: list[tuple[int, int, int, int, Path]] = []
+    for group, nth, _, label, file in sorted(ranked, key=lambda row: row[:3]):
+        chosen.append((group, n_of_class[group, label], nth, len(chosen), file))
+        n_of_class[group, label] += 1
+    return [row[-1] for row in sorted(chosen)[:n_samples]]

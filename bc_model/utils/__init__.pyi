@@ -17,6 +17,7 @@ from .io import (
     read_bytes,
     read_text,
     write_bytes_atomic,
+    write_files_atomic,
     write_text_atomic,
 )
 from .measurement import Metric
@@ -47,5 +48,6 @@ __all__ = [
     "to_json",
     "usable_cores",
     "write_bytes_atomic",
+    "write_files_atomic",
     "write_text_atomic",
 ]

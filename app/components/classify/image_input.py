@@ -75,8 +75,8 @@ def _show_source(text: str) -> None:
 
 
 def close_linked_image() -> None:
-    """Remove the image from the page address."""
-    for name in ("run", "image"):
+    """Remove the image from the page address, and the demonstration or samples."""
+    for name in ("run", "image", "demo", "samples"):
         st.query_params.pop(name, None)
 
 

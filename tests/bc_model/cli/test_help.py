@@ -10,7 +10,8 @@ from bc_model import __version__
 from bc_model.cli import commands
 
 TREE = """
-audit build-bundled-model compare evaluate evaluate-robustness explain report split train
+audit compare demo evaluate evaluate-robustness explain report split train
+build-bundled-model, build-demo-model
 data add, data download, data generate, data list, data remove, data split, data summary
 experiments cv, experiments protocols, experiments sweep
 models calibrate, models card, models choose-threshold, models export, models list
