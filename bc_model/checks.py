@@ -591,6 +591,11 @@ MESSAGES: dict[str, Message] = {
         "The labels were mapped manually: {labels:list}. If they do not separate malignant from "
         "benign tumors, the metrics describe another task than the one of the model.",
     ),
+    "BC335": _warning(
+        "Images excluded",
+        "{n_found:,} of {n_images:count image} are excluded, because the input checks block them: "
+        "{reasons:list}. The metrics are those of the other images.",
+    ),
     "BC401": _info("Not calibrated", "The probabilities of this model are not calibrated."),
     "BC410": _warning(
         "Initialization leakage",

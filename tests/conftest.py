@@ -1,18 +1,23 @@
 """Shared fixtures: real images, a synthetic dataset and a trained tiny model."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
+import cv2
 import numpy as np
 import pytest
 
 from bc_model.data.breakhis import parse_name
 from bc_model.data.dataset import load_dataset
+from bc_model.data.images import read_image
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE, make_split, write_split
 from bc_model.data.synthetic import generate_dataset
 from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.input_reference import add_input_reference
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
 from bc_model.utils.serialization import from_json
@@ -123,6 +128,33 @@ def tiny_run(tiny_config: TrainingConfig, tmp_path_factory: pytest.TempPathFacto
     run = Run.create(tmp_path_factory.mktemp("runs") / "tiny")
     train(tiny_config, run)
     return run
+
+
+@pytest.fixture(scope="session")
+def reference_bundle(
+    tiny_run: Run, synthetic_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """Return the tiny model with a reference from all images of the synthetic dataset."""
+    folder = tmp_path_factory.mktemp("model") / "model"
+    shutil.copytree(tiny_run.model_dir, folder)
+    images = load_dataset(synthetic_dataset).images
+    pixels = [
+        cv2.resize(read_image(synthetic_dataset / path), (32, 32), interpolation=cv2.INTER_AREA)
+        for path in images["path"]
+    ]
+    return add_input_reference(open_bundle(folder), np.stack(pixels), images["case"].to_numpy(str))
+
+
+@pytest.fixture
+def damaged_dataset(synthetic_dataset: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """Return a copy of the dataset in which two images are black, and their paths."""
+    root = tmp_path / "set"
+    shutil.copytree(synthetic_dataset, root)
+    paths = sorted(load_dataset(root).images["path"])[:2]
+    for number, path in enumerate(paths):
+        image = np.full((64, 96, 3), 3 + number, np.uint8)
+        cv2.imwrite(str(root / path), image)
+    return root, paths
 
 
 @pytest.fixture

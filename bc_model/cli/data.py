@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from bc_model import data
+from bc_model import data, inference
 from bc_model.checks import check_from_json, check_to_json
 from bc_model.cli.options import (
+    MODEL,
     PATH,
     byte_progress,
     json_option,
@@ -18,6 +19,7 @@ from bc_model.cli.options import (
     parse_size,
     print_checks,
     print_json,
+    progress,
     seed_option,
     training_options,
 )
@@ -116,12 +118,16 @@ def generate(folder: Path, cases: int, images_per_case: int, image_size: str, se
     "--fold-file", "fold_files", type=PATH, multiple=True, metavar="FILE...",
     help="Official fold files to check for leakage.",
 )  # fmt: skip
+@click.option("--inputs", type=MODEL, metavar="MODEL", help="Also count the input checks of MODEL.")
 @json_option
-def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool) -> None:
+def summary(
+    paths: tuple[Path, ...], fold_files: tuple[Path, ...], inputs: Path | None, as_json: bool
+) -> None:
     """Summarize DATA: images, cases, magnifications, excluded files and near-duplicates.
 
     With --fold-file, count for each official fold file the test images with another section of
-    the same slide in training. DATA is then optional.
+    the same slide in training. DATA is then optional. With --inputs, count the images that the
+    input checks of a model, such as 'bundled', would block.
     """
     folder, files = _separate_paths(paths, fold_files)
     folds = [data.read_fold_file(path) for path in files]
@@ -129,13 +135,34 @@ def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool
     result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
         result["folds"] = [data.summarize_fold_file(fold, dataset) for fold in folds]
+    if inputs and dataset:
+        result["inputs"] = _check_inputs(dataset, inputs)
     if as_json:
         print_json(result)
         return
     if dataset:
         _print_summary(result)
+    if checked := result.get("inputs"):
+        click.echo(f"  blocked by the input checks: {checked['n_blocked']:,}")
+        for title, n_images in checked["reasons"].items():
+            click.echo(f"    {title}: {n_images:,}")
     for fold in result.get("folds", ()):
         _print_fold(fold)
+
+
+def _check_inputs(dataset: data.Dataset, model: Path) -> dict[str, Any]:
+    """Return the number of blocked images, their reasons, and the codes of each image."""
+    engine = inference.Engine(inference.open_bundle(model))
+    table = inference.check_files(
+        engine, dataset.root, list(dataset.images["path"]), progress=progress("checking")
+    )
+    failed = table[table["codes"] != ""]
+    return {
+        "model": engine.bundle.card.name,
+        "n_blocked": int(table["is_blocked"].sum()),
+        "reasons": inference.count_reasons(table),
+        "images": failed[["path", "codes", "is_blocked"]].to_dict("records"),
+    }
 
 
 def _separate_paths(

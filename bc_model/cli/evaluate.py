@@ -41,12 +41,17 @@ from bc_model.utils import check_writable, to_json, write_bytes_atomic
     help="Label mapping of an external dataset, such as 0=benign,1=malignant.",
 )  # fmt: skip
 @click.option("--case-above", is_flag=True, help="With --labels: the parent folder is the case.")
+@click.option(
+    "--include-blocked", is_flag=True,
+    help="Include external images that the input checks block.",
+)  # fmt: skip
 @click.option("--html/--no-html", default=True, show_default=True, help="Write report.html.")
 @click.option("--pdf/--no-pdf", default=True, show_default=True, help="Write report.pdf.")
 @json_option
 def evaluate(
     model: Path, data_dir: Path, out: Path, split_file: Path | None, subset: str | None,
-    external: bool, labels: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
+    external: bool, labels: str | None, case_above: bool, include_blocked: bool, html: bool,
+    pdf: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Evaluate MODEL (a run, a directory or 'bundled') on DATA or on an external dataset.
 
@@ -59,7 +64,7 @@ def evaluate(
     check_writable(out)
     bundle = inference.open_bundle(model)
     if external or labels:
-        report = _evaluate_external(bundle, data_dir, labels, case_above)
+        report = _evaluate_external(bundle, data_dir, labels, case_above, include_blocked)
     else:
         report = _evaluate_subset(bundle, data_dir, split_file, subset or "test")
     # Every file is rendered before the first one is written.
@@ -91,15 +96,17 @@ def _evaluate_subset(
 
 
 def _evaluate_external(
-    bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool
-) -> evaluation.EvaluationReport:
+    bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool,
+    include_blocked: bool,
+) -> evaluation.EvaluationReport:  # fmt: skip
     mapping = data.parse_label_mapping(labels) if labels else None
     dataset = data.load_dataset(
         data_dir, labels=mapping, case_above=case_above, progress=progress("reading")
     )
     return evaluation.evaluate_external(
-        inference.Engine(bundle), dataset, mapping=mapping, progress=progress("predicting")
-    )
+        inference.Engine(bundle), dataset, mapping=mapping, include_blocked=include_blocked,
+        progress=progress("predicting"),
+    )  # fmt: skip
 
 
 def _print_report(report: evaluation.EvaluationReport) -> None:

@@ -10,15 +10,12 @@ from bc_model.data.declared_scale import scale_of_frame
 from bc_model.data.images import FRAME_PX
 from bc_model.distillation.data import TrainingImages
 from bc_model.inference.bundle import Bundle, file_sha256
-from bc_model.inference.input_reference import REFERENCE_FILE, InputReference
-from bc_model.inference.model_card import write_model_card
+from bc_model.inference.input_reference import add_input_reference
 from bc_model.inference.scale_check import (
     SCALE_FILE,
     ScaleEstimator,
     fit_scale_estimator,
-    texture_features,
 )
-from bc_model.inference.suitability import measure_field
 
 _MAX_PER_CASE = 12
 """Images of one case and magnification that the scale estimator is fitted to."""
@@ -34,16 +31,16 @@ def write_input_files(bundle: Bundle, source: TrainingImages) -> Bundle:
     source : TrainingImages
         Its training images.
     """
-    fitted = {SCALE_FILE: fit_scale(source, bundle), REFERENCE_FILE: fit_reference(source, bundle)}
-    files = dict(bundle.card.files)
-    for name, part in fitted.items():
-        if part is None:
-            continue
-        part.save(bundle.folder / name)
-        files[name] = file_sha256(bundle.folder / name)
-    card = replace(bundle.card, files=files)
-    write_model_card(bundle.folder, card)
-    return Bundle(bundle.folder, card)
+    scale = fit_scale(source, bundle)
+    if scale is not None:
+        scale.save(bundle.folder / SCALE_FILE)
+        sha256 = file_sha256(bundle.folder / SCALE_FILE)
+        bundle = replace(
+            bundle, card=replace(bundle.card, files=bundle.card.files | {SCALE_FILE: sha256})
+        )
+    magnifications = source.table["magnification"].to_numpy(int)
+    is_served = np.isin(magnifications, bundle.card.scale.magnifications)
+    return add_input_reference(bundle, source.pixels[is_served], source.case[is_served])
 
 
 def fit_scale(source: TrainingImages, bundle: Bundle, seed: int = 0) -> ScaleEstimator | None:
@@ -62,15 +59,4 @@ def fit_scale(source: TrainingImages, bundle: Bundle, seed: int = 0) -> ScaleEst
         np.array(mpps, np.float64),
         bundle.image_size,
         seed=seed,
-    )
-
-
-def fit_reference(source: TrainingImages, bundle: Bundle) -> InputReference:
-    """Fit the reference to the images at the magnifications of the model."""
-    magnifications = source.table["magnification"].to_numpy(int)
-    chosen = source.select(np.isin(magnifications, bundle.card.scale.magnifications))
-    return InputReference.fit(
-        np.stack([measure_field(pixels) for pixels in chosen.pixels]),
-        np.stack([texture_features(pixels) for pixels in chosen.pixels]),
-        chosen.case,
     )

@@ -10,16 +10,18 @@ from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, check_excluded
 from bc_model.data.images import Decode, decode_image
+from bc_model.errors import DataError
 from bc_model.evaluation.calibration import VALIDATION_FEATURES_FILE
 from bc_model.evaluation.checks import FEW_CASES, check_constant
 from bc_model.evaluation.domain_shift import measure_domain_shift
 from bc_model.evaluation.evaluate import evaluate_predictions, inner_engine
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.predictions import join_predictions
-from bc_model.evaluation.report import EvaluationReport
+from bc_model.evaluation.report import EvaluationReport, ExcludedImage
 from bc_model.evaluation.thresholds import find_evaluation_dir
 from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.classifier import Classifier
+from bc_model.inference.dataset_checks import check_blocked, check_files, count_reasons
 from bc_model.inference.engine import Engine
 from bc_model.inference.seen_images import SeenInTraining, find_seen_images
 
@@ -31,10 +33,13 @@ def evaluate_external(
     dataset: Dataset,
     *,
     mapping: Mapping[str, str] | None = None,
+    include_blocked: bool = False,
     progress: Progress | None = None,
     decode: Decode = decode_image,
 ) -> EvaluationReport:
     """Evaluate a classifier on a dataset that was not used for its training.
+
+    Images that the input checks block are excluded, counted and listed in the report.
 
     Parameters
     ----------
@@ -44,6 +49,8 @@ def evaluate_external(
         External dataset.
     mapping : mapping of str to str, optional
         Manual label mapping of the dataset, from labels to classes. The report mentions it.
+    include_blocked : bool
+        If True, the input checks exclude no image.
     progress : callable, optional
         Function that is called with the number of predicted images and of all images.
     decode : callable, default=decode_image
@@ -60,6 +67,8 @@ def evaluate_external(
     ------
     ImageError, BundleError
         An image cannot be read, or a file of the model is damaged.
+    DataError
+        The input checks exclude all images.
 
     Examples
     --------
@@ -67,6 +76,11 @@ def evaluate_external(
     """
     engine, images = inner_engine(classifier), dataset.images
     bundle = engine.bundle
+    excluded, blocked = (), ()
+    if not include_blocked and engine.input_reference is not None:
+        table = check_files(engine, dataset.root, list(images["path"]), decode=decode)
+        excluded, blocked = _list_excluded(table), check_blocked(table)
+        images = images[~table["is_blocked"].to_numpy(bool)].reset_index(drop=True)
     seen = find_seen_images(bundle, images)
     predicted = predict_files(
         engine, dataset.root, list(images["path"]), progress=progress, decode=decode
@@ -89,13 +103,34 @@ def evaluate_external(
         checks=[
             *([make_check("BC334", labels=labels)] if labels else []),
             *check_excluded(dataset.excluded),
+            *blocked,
             *seen.checks,
             *_check_unseen(seen, images),
             *shift.checks,
             *check_constant(predicted.is_constant),
         ],
     )
-    return replace(report, domain_shift=shift)
+    return replace(report, domain_shift=shift, excluded=excluded)
+
+
+def _list_excluded(table: pd.DataFrame) -> tuple[ExcludedImage, ...]:
+    """Return the blocked images of a table from `check_files`.
+
+    Raises
+    ------
+    DataError
+        No image is left.
+    """
+    blocked = table[table["is_blocked"]]
+    if len(blocked) == len(table):
+        reasons = ", ".join(f"{title.lower()} ({n:,})" for title, n in count_reasons(table).items())
+        raise DataError(
+            f"The input checks block all {len(table):,} images: {reasons}. Expected H&E-stained "
+            "tissue like that of the training images. Include the blocked images to evaluate them "
+            "anyway."
+        )
+    pairs = zip(blocked["path"].astype(str), blocked["codes"].astype(str), strict=True)
+    return tuple(ExcludedImage(path, tuple(codes.split())) for path, codes in pairs)
 
 
 def _check_unseen(seen: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]:

@@ -55,6 +55,14 @@ class PrCurve:
 
 
 @dataclass(frozen=True)
+class ExcludedImage:
+    """An image that the input checks blocked, with the codes of all its failed checks."""
+
+    path: str
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """The result of one evaluation.
 
@@ -88,6 +96,8 @@ class EvaluationReport:
         Metrics by case. None if no case is known and of one class.
     subgroups : tuple of Subgroup
         Metrics of parts of the images, see `evaluate_subgroups`.
+    excluded : tuple of ExcludedImage
+        Images that the input checks blocked. They are not part of the metrics.
     domain_shift : DomainShift or None
         Difference from the training data; only for an external dataset.
     predictions : pandas.DataFrame or None
@@ -113,6 +123,7 @@ class EvaluationReport:
     case_metrics: CaseMetrics | None = None
     subgroups: tuple[Subgroup, ...] = ()
     domain_shift: DomainShift | None = None
+    excluded: tuple[ExcludedImage, ...] = ()
     predictions: pd.DataFrame | None = field(
         default=None, compare=False, repr=False, metadata={"json": False}
     )

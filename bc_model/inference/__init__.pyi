@@ -11,6 +11,7 @@ from .bundle import (
     open_bundled_model,
 )
 from .classifier import Classifier, check_field, load_classifier
+from .dataset_checks import check_files, count_reasons
 from .engine import Engine
 from .evidence_location import EvidenceLocation
 from .explanation_files import collect_images, explain_file
@@ -90,8 +91,10 @@ __all__ = [
     "ViewSpread",
     "bundled_model_dir",
     "check_field",
+    "check_files",
     "choose_samples",
     "collect_images",
+    "count_reasons",
     "describe_synthetic_training",
     "expected_out_of_distribution_proportion",
     "explain_file",

@@ -13,22 +13,31 @@ cases.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from bc_model.checks import Check, Severity, make_check
 from bc_model.errors import BundleError, DataError
-from bc_model.inference.suitability import COLORS, MEASUREMENTS
+from bc_model.inference.bundle import Bundle, file_sha256
+from bc_model.inference.model_card import write_model_card
+from bc_model.inference.scale_check import texture_features
+from bc_model.inference.suitability import COLORS, MEASUREMENTS, measure_field
 from bc_model.utils.arrays import read_npz
+from bc_model.utils.io import write_bytes_atomic
 
 REFERENCE_FILE = "input_reference.npz"
 
 MAX_DARK, MAX_BROWN, MAX_PEN, MIN_TISSUE = 0.15, 0.15, 0.02, 0.05
 """Proportions of pixels. Of 718 BreakHis images, the largest are 0.00, 0.06 and 0.00, and the
 smallest proportion of tissue is 0.10."""
+
+MIN_REFERENCE_CASES, MAX_REFERENCE_IMAGES = 10, 1000
+"""With fewer cases, quantiles over left-out cases have no meaning. More images take minutes."""
 
 _SHRINKAGE = 0.1
 _N_COLOR, _N_TEXTURE = 8, 30
@@ -184,7 +193,7 @@ class InputReference:
         distance = float(self.color.measure(measurements[None, COLORS])[0])
         yield from _check_distance("BC177", distance, self.color_limits)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | BinaryIO) -> None:
         """Write the arrays as ``.npz``, without pickle."""
         arrays = {
             f"{name}_{part}": getattr(getattr(self, name), part)
@@ -219,6 +228,32 @@ class InputReference:
             raise BundleError(f"The arrays in {path} do not fit together. Copy the model again.")
         a, b, c, d, e, f, flat = (float(value) for value in limits)
         return cls(color, texture, (a, b), (c, d), (e, f), flat)
+
+
+def add_input_reference(bundle: Bundle, pixels: np.ndarray, cases: np.ndarray) -> Bundle:
+    """Fit a reference to training images, and return the bundle that contains it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model. Its directory and its card are changed.
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        Network inputs of training images.
+    cases : ndarray of shape (n,)
+        Their cases, at least `MIN_REFERENCE_CASES`.
+    """
+    reference = InputReference.fit(
+        np.stack([measure_field(image) for image in pixels]),
+        np.stack([texture_features(image) for image in pixels]),
+        cases,
+    )
+    path = bundle.folder / REFERENCE_FILE
+    buffer = io.BytesIO()
+    reference.save(buffer)
+    write_bytes_atomic(path, buffer.getvalue())
+    card = replace(bundle.card, files=bundle.card.files | {REFERENCE_FILE: file_sha256(path)})
+    write_model_card(bundle.folder, card)
+    return Bundle(bundle.folder, card)
 
 
 def _check_distance(

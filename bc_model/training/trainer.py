@@ -50,6 +50,11 @@ from bc_model.inference.input_checks import (
     measure_out_of_distribution_proportion,
     summarize_staining,
 )
+from bc_model.inference.input_reference import (
+    MAX_REFERENCE_IMAGES,
+    MIN_REFERENCE_CASES,
+    add_input_reference,
+)
 from bc_model.inference.model_card import StainStatistics, write_model_card
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
@@ -378,7 +383,7 @@ class Trainer:
             input=replace(bundle.card.input, stain=self._training_statistics()),
         )
         write_model_card(bundle.folder, card)
-        self.bundle = Bundle(bundle.folder, card)
+        self.bundle = self._add_input_reference(Bundle(bundle.folder, card))
         _log_report(report)
 
     def _finish(self) -> None:
@@ -519,6 +524,21 @@ class Trainer:
                 ],
             )  # fmt: skip
         self.diverged_epoch = reporter.diverged_epoch or self.diverged_epoch
+
+    def _add_input_reference(self, bundle: Bundle) -> Bundle:
+        """Return the bundle with an input reference, if there are enough training cases."""
+        rows = self.split[(self.split["subset"] == "train") & (self.split["case"] != "")]
+        if rows["case"].nunique() < MIN_REFERENCE_CASES:
+            return bundle
+        message = "Measuring the training images for the input checks"
+        self.run_dir.write_status("running", message=message, phase="evaluation")
+        rows = rows.sample(min(len(rows), MAX_REFERENCE_IMAGES), random_state=self.config.seed)
+        try:
+            pixels = load_pixels(self.dataset.root, list(rows["path"]), bundle.image_size)
+            return add_input_reference(bundle, pixels, rows["case"].to_numpy(str))
+        except (BcModelError, OSError) as error:  # The run does not need it.
+            logger.warning("The input reference was not saved: %s", error)
+            return bundle
 
     def _training_statistics(self) -> StainStatistics | None:
         """Write the features of the training images, and return the limits of the input checks."""

@@ -146,6 +146,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC331": {"n_images": 6},
     "BC332": {"n_unknown": 1},
     "BC333": {"n_benign_cases": 1, "n_malignant_cases": 4, "min_cases": 10},
+    "BC335": {"n_found": 3, "n_images": 60, "reasons": ["Out of focus (2)", "Dark image (1)"]},
     "BC334": {"labels": ["'0' as benign", "'1' as malignant"]},
     "BC401": {},
     "BC410": {"n_seen": 5, "n_test": 20},

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pandas as pd
 import streamlit as st
 
 from app.components.checks import show_checks
@@ -120,6 +121,18 @@ def _show_result(report: EvaluationReport, bundle: Bundle, folder: str) -> None:
     if report.domain_shift is not None:
         _show_shift(report.domain_shift, bundle)
     show_metrics(report)
+    if report.excluded:
+        with st.expander(f"Excluded images ({len(report.excluded):,})"):
+            st.dataframe(
+                pd.DataFrame(
+                    {
+                        "Image": [image.path for image in report.excluded],
+                        "Checks": [" ".join(image.codes) for image in report.excluded],
+                    }
+                ),
+                hide_index=True,
+                alt="Images that the input checks excluded, with the codes of their checks",
+            )
     st.header("Export", anchor=False)
     show_report_files(report, bundle, f"{bundle.label}-external")
 
