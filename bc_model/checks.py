@@ -223,6 +223,16 @@ MESSAGES: dict[str, Message] = {
         "No uncertain range reduces the error rate of the remaining images to {target_risk:.0%} or "
         "less. The model predicts a class for every image.",
     ),
+    "BC194": _info(
+        "Map better than random",
+        "Removing the marked regions changes the prediction more than for {n_beaten} of "
+        "{n_random} random maps.",
+    ),
+    "BC195": _warning(
+        "No better than random",
+        "Removing the marked regions changes the prediction more than for only {n_beaten} of "
+        "{n_random} random maps. The map does not show what the prediction depends on.",
+    ),
     "BC196": _info(
         "No training images",
         "The training images of the model are not on this machine, neither in its run nor in a "
@@ -232,6 +242,11 @@ MESSAGES: dict[str, Message] = {
         "One case only",
         "All available training images are from the case of this image, so there is no other case "
         "to compare with.",
+    ),
+    "BC198": _info(
+        "Center is better",
+        "Removing the center of the image changes the prediction more than removing the marked "
+        "regions.",
     ),
     "BC201": _warning(
         "Seen in training",

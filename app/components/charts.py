@@ -15,6 +15,7 @@ from bc_model.evaluation import (
     CalibrationResult,
     Confusion,
     EvaluationReport,
+    Faithfulness,
     PublishedRange,
     Subgroup,
     majority_baseline,
@@ -439,6 +440,48 @@ def chart_views(spread: ViewSpread, uncertain_band: tuple[float, float] | None) 
         )
     )
     return alt.layer(*layers).properties(height=_STRIP_HEIGHT_PX)
+
+
+def chart_faithfulness(result: Faithfulness) -> alt.LayerChart:
+    """Chart the deletion and the insertion curve of a map and of a center blob.
+
+    Parameters
+    ----------
+    result : Faithfulness
+        Result of the trust test.
+    """
+    rows = [
+        {"map": name, "way": way, "proportion": proportion, "evidence": value}
+        for name, curve in (("this map", result.curve), ("center", result.center))
+        for way, values in (("removed", curve.deletion), ("shown first", curve.insertion))
+        for proportion, value in zip(result.proportions, values, strict=True)
+    ]
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X(
+            "proportion:Q",
+            title="Proportion of the image, marked regions first",
+            axis=alt.Axis(format="%", tickCount=5, grid=False),
+        ),
+        y=alt.Y("evidence:Q", title="Evidence", axis=alt.Axis(tickCount=3)),
+        color=alt.Color(
+            "way:N",
+            title=None,
+            scale=alt.Scale(domain=["removed", "shown first"], range=[VERMILION, BLUE]),
+            legend=alt.Legend(orient="top"),
+        ),
+        strokeDash=alt.StrokeDash(
+            "map:N",
+            title=None,
+            scale=alt.Scale(domain=["this map", "center"], range=[[1, 0], [4, 4]]),
+            legend=alt.Legend(orient="top"),
+        ),
+        tooltip=[
+            "map", "way", alt.Tooltip("proportion:Q", format=".0%"),
+            alt.Tooltip("evidence:Q", format=".2f"),
+        ],
+    )  # fmt: skip
+    zero = alt.Chart(pd.DataFrame({"y": [0.0, 1.0]})).mark_rule(color=GRAY, opacity=0.5)
+    return alt.layer(zero.encode(y="y:Q"), base.mark_line(strokeWidth=2)).properties(height=220)
 
 
 def _chart_curve(

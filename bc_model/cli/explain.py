@@ -6,7 +6,7 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model import inference, training
+from bc_model import evaluation, inference, training
 from bc_model.checks import Check, check_to_json
 from bc_model.cli.options import MODEL, PATH, json_option, print_json, progress
 from bc_model.data import parse_scale
@@ -16,6 +16,7 @@ from bc_model.utils import (
     describe_error,
     format_count,
     format_with_threshold,
+    to_json,
 )
 
 
@@ -42,10 +43,12 @@ from bc_model.utils import (
     "--nearest", type=click.IntRange(1, 50), metavar="N",
     help="Add the N nearest training images of other cases, if they are on this machine.",
 )  # fmt: skip
+@click.option("--trust-test", is_flag=True, help="Compare each map with 30 random maps.")
 @json_option
 def explain(
     images: tuple[Path, ...], model: Path, out: Path, resolution: str, precision: str,
-    scale: str | None, show_anyway: bool, views: bool, nearest: int | None, as_json: bool,
+    scale: str | None, show_anyway: bool, views: bool, nearest: int | None,
+    trust_test: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -70,6 +73,8 @@ def explain(
         entries: dict[str, Any] = {}
         if views and prediction.is_classified:
             entries["views"] = _describe_views(classifier.predict_views(image))
+        if trust_test and prediction.is_classified and not prediction.is_tiled:
+            entries["trust_test"] = _test_map(classifier, image, prediction)
         if reference is not None and prediction.is_classified:
             entries |= _describe_nearest(
                 classifier, reference, image, prediction.name, nearest or 1
@@ -137,6 +142,11 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
             f"  {len(views['prob_malignant'])} views: mean {views['mean']:.3f}, standard deviation "
             f"{views['sd']:.3f}, {views['minimum']:.3f} to {views['maximum']:.3f}"
         )
+    if tested := result.get("trust_test"):
+        click.echo(
+            f"  trust test: better than {tested['proportion']:.0%} of the random maps "
+            f"(95 % interval {tested['ci_low']:.0%} to {tested['ci_high']:.0%})"
+        )
     for neighbor in result.get("nearest", ()):
         click.echo(
             f"  nearest: {neighbor['class']}, case {neighbor['case'] or 'unknown'}, distance "
@@ -145,10 +155,19 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
     if location := result["location"]:
         click.echo(f"  {location['severity']} {location['code']}: {location['message']}")
     checks = [*result["checks"], *(result.get("views") or {}).get("checks", ())]
+    checks += (result.get("trust_test") or {}).get("checks", ())
     if "nearest_check" in result:
         checks.append(result["nearest_check"])
     for check in checks:
         click.echo(f"  {check['severity']} {check['code']}: {check['message']}")
+
+
+def _test_map(
+    classifier: inference.Classifier, image: np.ndarray, prediction: inference.Prediction
+) -> dict[str, Any]:
+    result = evaluation.measure_prediction_faithfulness(classifier.engine.engine, image, prediction)
+    checks = [check_to_json(check) for check in result.checks]
+    return to_json(result) | {"checks": checks}
 
 
 def _load_reference(

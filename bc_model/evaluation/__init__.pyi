@@ -42,6 +42,7 @@ from .explanation_checks import (
     random_weights,
 )
 from .external import evaluate_external
+from .faithfulness import Faithfulness, measure_faithfulness, measure_prediction_faithfulness
 from .features import FeatureTable
 from .intervals import predictive_values
 from .metrics import Floats, all_metrics, majority_baseline
@@ -88,6 +89,7 @@ __all__ = [
     "DomainShift",
     "ErrorGallery",
     "EvaluationReport",
+    "Faithfulness",
     "FeatureTable",
     "Floats",
     "Functional",
@@ -128,7 +130,9 @@ __all__ = [
     "make_demo_samples",
     "make_mosaics",
     "measure_band",
+    "measure_faithfulness",
     "measure_pointing",
+    "measure_prediction_faithfulness",
     "metric_functional",
     "predict_perturbed",
     "predictions_to_csv",

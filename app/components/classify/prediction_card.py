@@ -15,6 +15,7 @@ from app.components.classify.nearest_images import show_nearest_images
 from app.components.classify.scale_control import describe_scale
 from app.components.classify.session_images import HeldImage
 from app.components.classify.tile_table import show_tiles
+from app.components.classify.trust_test import show_trust_test
 from app.components.classify.view_spread import show_view_spread
 from app.components.layout import RESEARCH_USE, escape_markdown
 from bc_model.contribution_map import ContributionMap, overlay_signed_map
@@ -92,6 +93,8 @@ def show_prediction(
         with right, report_failure(image.name):
             _show_layer(image, prediction, preview, layer, opacity)
         show_checks(prediction.checks)
+        if not prediction.is_tiled:
+            show_trust_test(image, prediction, bundle)
         show_view_spread(image, bundle)
         show_nearest_images(image, bundle)
 
