@@ -80,6 +80,6 @@ def _draw_label(label: str, size_px: int) -> np.ndarray:
     """Return a text as black on white, shape (height, width), uint8."""
     font = ImageFont.load_default(size_px)
     left, top, right, bottom = (round(value) for value in font.getbbox(label))
-    drawn = Image.new("L", (right - left + 2, bottom - top + 2), _PLATE)
-    ImageDraw.Draw(drawn).text((1 - left, 1 - top), label, fill=_INK, font=font)
-    return np.asarray(drawn)
+    label_image = Image.new("L", (right - left + 2, bottom - top + 2), _PLATE)
+    ImageDraw.Draw(label_image).text((1 - left, 1 - top), label, fill=_INK, font=font)
+    return np.asarray(label_image)

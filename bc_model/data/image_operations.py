@@ -43,8 +43,8 @@ def fluorescence_like(image: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> fluorescence_like(np.full((8, 8, 3), 255, np.uint8)).max() < 8
-    True
+    >>> int(fluorescence_like(np.full((8, 8, 3), 255, np.uint8)).max())
+    0
     """
     stains = np.clip(unmix_density(optical_density(image)), 0.0, None)
     blue, green = 255 * np.clip(stains[..., 0], 0, 1), 160 * np.clip(stains[..., 1], 0, 1)

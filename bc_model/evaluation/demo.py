@@ -18,7 +18,7 @@ from bc_model.evaluation.estimates import estimate_mean
 from bc_model.evaluation.explanation_checks import share_in_mask
 from bc_model.gradcam import compute_full_scale, overlay_heatmap
 from bc_model.inference.classifier import Classifier
-from bc_model.inference.prediction import Prediction
+from bc_model.inference.image_prediction import Prediction
 from bc_model.utils.measurement import Metric
 
 DEMO_MODEL_NAME = "synthetic-demo"

@@ -76,7 +76,8 @@ def evaluate_external(
     """
     engine, images = inner_engine(classifier), dataset.images
     bundle = engine.bundle
-    excluded, blocked = (), ()
+    excluded: tuple[ExcludedImage, ...] = ()
+    blocked: tuple[Check, ...] = ()
     if not include_blocked and engine.input_reference is not None:
         table = check_files(engine, dataset.root, list(images["path"]), decode=decode)
         excluded, blocked = _list_excluded(table), check_blocked(table)

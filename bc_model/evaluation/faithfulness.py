@@ -25,7 +25,7 @@ from bc_model.data.images import preprocess_image
 from bc_model.errors import ConfigError
 from bc_model.gradcam import resize_cells
 from bc_model.inference.engine import Engine
-from bc_model.inference.prediction import Prediction
+from bc_model.inference.image_prediction import Prediction
 
 T = TypeVar("T")
 
@@ -102,8 +102,9 @@ class Faithfulness:
     def checks(self) -> tuple[Check, ...]:
         """BC194 or BC195, and BC198 if the center blob has a higher score."""
         n_random = len(self.random_scores)
-        params = {"n_beaten": round(self.proportion * n_random), "n_random": n_random}
-        found = [make_check("BC194" if self.is_better_than_random else "BC195", **params)]
+        code = "BC194" if self.is_better_than_random else "BC195"
+        n_beaten = round(self.proportion * n_random)
+        found = [make_check(code, n_beaten=n_beaten, n_random=n_random)]
         if self.center_score > self.score:
             found.append(make_check("BC198"))
         return tuple(found)
@@ -137,14 +138,13 @@ def measure_faithfulness(
 
     Examples
     --------
-    >>> pixels = np.full((32, 32, 3), 200, np.uint8)
-    >>> pixels[:8, :8] = 0
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     >>> cells = np.zeros((4, 4), np.float32)
-    >>> cells[0, 0] = 1.0
+    >>> cells[0] = 1.0
     >>> tested = ContributionMap(cells, 0.0, 0.0, 1.0)
-    >>> def darkness(batch):
-    ...     return (batch[:, :8, :8] < 100).mean(axis=(1, 2, 3))
-    >>> measure_faithfulness(darkness, pixels, tested).proportion > 0.8
+    >>> def contrast_at_top(batch):
+    ...     return batch[:, :8].astype(float).std(axis=(1, 2, 3))
+    >>> measure_faithfulness(contrast_at_top, pixels, tested).proportion > 0.8
     True
     """
     rng = np.random.default_rng(seed)

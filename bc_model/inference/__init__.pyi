@@ -18,6 +18,7 @@ from .explanation_files import collect_images, explain_file
 from .export import FORMATS, export_model, write_bundle
 from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
 from .head import Head
+from .image_prediction import Prediction, TilePrediction
 from .input_checks import expected_out_of_distribution_proportion
 from .model_card import (
     Architecture,
@@ -43,7 +44,6 @@ from .model_card import (
     describe_synthetic_training,
 )
 from .precision import PRECISIONS, fastest_precision, supported_precisions
-from .prediction import Prediction, TilePrediction
 from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
 from .scale_check import ScaleEstimator
 from .seen_images import choose_samples, find_seen_images

@@ -23,9 +23,9 @@ from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.evidence_location import compute_cell_um, locate_evidence
 from bc_model.inference.fine_graph import RESOLUTIONS
+from bc_model.inference.image_prediction import Prediction, TilePrediction, is_inside
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.precision import fastest_precision
-from bc_model.inference.prediction import Prediction, TilePrediction, is_inside
 from bc_model.inference.scale_check import texture_features
 from bc_model.inference.seen_images import check_seen
 from bc_model.inference.suitability import measure_field
@@ -269,9 +269,9 @@ def _model_path(source: str | Path) -> Path:
     if source == "bundled":
         return bundled_model_dir("bundled")
     path = Path(source)
-    included = bundled_model_dir(path.name)
     is_name = path.name == str(source) and not path.exists()
-    return included if is_name and included.is_dir() else path
+    included = bundled_model_dir(path.name) if is_name else path
+    return included if included.is_dir() else path
 
 
 def check_field(engine: Engine, pixels: np.ndarray) -> tuple[np.ndarray | None, tuple[Check, ...]]:

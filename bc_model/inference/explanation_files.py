@@ -20,7 +20,7 @@ from bc_model.errors import ImageError
 from bc_model.gradcam import compute_full_scale, encode_png, overlay_heatmap
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.evidence_location import EvidenceLocation
-from bc_model.inference.prediction import Prediction
+from bc_model.inference.image_prediction import Prediction
 from bc_model.utils.io import shorten_name, write_files_atomic
 
 MAX_STEM_BYTES = 200

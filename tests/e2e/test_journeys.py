@@ -27,11 +27,16 @@ def test_classify_with_an_upload_shows_probability_and_layers(page: Page):
         {"name": "field.png", "mimeType": "image/png", "buffer": example_png(malignant=True)}
     )
 
+    # The file states no scale, so that the image is blocked.
+    expect(page.get_by_text("Scale unknown.", exact=True)).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text("Estimated probability of malignancy")).to_have_count(0)
+    page.get_by_text("20x", exact=True).first.click()
+    expect(page.get_by_text("Scale unknown.", exact=True)).to_have_count(0, timeout=PATIENT_MS)
     expect(page.get_by_text("Estimated probability of malignancy")).to_be_visible(
         timeout=PATIENT_MS
     )
     values = page.get_by_test_id("stMetricValue")
-    expect(values.first).to_have_text(re.compile("Benign|Malignant"))
+    expect(values.first).to_have_text(re.compile("Benign|Malignant|Uncertain"))
     expect(values.last).to_have_text(re.compile(r"^((above|below) )?0\.\d\d+$"))
     expect(page.get_by_text("Research use only, not a diagnosis.").first).to_be_visible()
     overlay = page.get_by_role("img", name=re.compile("^Contribution map over the image"))

@@ -66,7 +66,7 @@ def use_app(folder: Path) -> None:
     )
     with running_server(folder) as server:
         with Session(server.url) as session:
-            session.upload("Images", [("image.png", example_png(malignant=True))])
+            session.upload("Images", [("image_20x.png", example_png(malignant=True))])
             assert "Malignant" in session.texts("metric")
             for page in ("data", "train", "evaluate", "experiments", "compare"):
                 session.open_page(page)

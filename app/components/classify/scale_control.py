@@ -41,7 +41,7 @@ def select_scales(images: list[HeldImage], bundle: Bundle) -> dict[str, Declared
         return stated
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         choice = st.segmented_control(
-            "Scale of the images",
+            "Image scale",
             CHOICES,
             default=FROM_FILE,
             required=True,

@@ -178,7 +178,7 @@ def test_fast_traced_steps_match_keras(compute_dtype):
     fast = losses(with_fast_layers(plain), FastAdamW)
     expected = losses(plain, keras.optimizers.AdamW)
     assert expected[-1] < 0.8 * expected[0]
-    np.testing.assert_allclose(fast, expected, rtol=1e-3 if compute_dtype == "float32" else 0.03)
+    np.testing.assert_allclose(fast, expected, rtol=1e-3 if compute_dtype == "float32" else 0.06)
 
 
 @pytest.mark.usefixtures("eagerly")

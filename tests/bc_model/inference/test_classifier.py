@@ -28,6 +28,7 @@ from bc_model.inference.bundle import Bundle, file_sha256, has_bundled_model, op
 from bc_model.inference.classifier import Classifier, load_classifier
 from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.head import Head
+from bc_model.inference.image_prediction import Prediction
 from bc_model.inference.model_card import (
     DecisionThreshold,
     ModelCard,
@@ -37,7 +38,6 @@ from bc_model.inference.model_card import (
     read_model_card,
     write_model_card,
 )
-from bc_model.inference.prediction import Prediction
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.training.run import Run
 from tests.bc_model.inference.model_cards import selective_summary
@@ -282,7 +282,8 @@ def test_load_classifier_accepts_run_and_model_directories(
     tiny_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "bc_model.inference.classifier.bundled_model_dir", lambda name: tiny_run.model_dir
+        "bc_model.inference.classifier.bundled_model_dir",
+        lambda name: tiny_run.model_dir if name == "bundled" else Path(name),
     )
     expected = load_classifier(tiny_run.path).bundle.key
     for source in (str(tiny_run.path), tiny_run.model_dir, "bundled"):

@@ -19,7 +19,7 @@ from bc_model.gradcam import Heatmap, encode_png
 from bc_model.inference.batching import ImageExplanation
 from bc_model.inference.classifier import Classifier, load_classifier
 from bc_model.inference.explanation_files import explain_file
-from bc_model.inference.prediction import Prediction
+from bc_model.inference.image_prediction import Prediction
 from bc_model.training.run import Run
 
 
