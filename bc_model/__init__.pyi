@@ -1,6 +1,7 @@
 from .checks import Check, Severity
 from .contribution_map import ContributionMap, overlay_signed_map
 from .data import count_leakage, load_dataset, make_split, read_image
+from .data.declared_scale import DeclaredScale
 from .evaluation.comparison import compare_models
 from .evaluation.evaluate import evaluate
 from .evaluation.external import evaluate_external
@@ -15,6 +16,7 @@ __all__ = [
     "Check",
     "Classifier",
     "ContributionMap",
+    "DeclaredScale",
     "EvaluationReport",
     "GradCAM",
     "Heatmap",

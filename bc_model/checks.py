@@ -146,7 +146,7 @@ MESSAGES: dict[str, Message] = {
         "{min_width_um:,.0f} x {min_height_um:,.0f} µm.",
     ),
     "BC162": _blocking(
-        "Scale contradicts the image",
+        "Scale looks different",
         "The texture looks {factor:.1f} times {direction} than the stated scale, and up to "
         "{limit:.1f} times is accepted. Check the scale.",
     ),
@@ -159,6 +159,20 @@ MESSAGES: dict[str, Message] = {
         "Field too large",
         "The image needs {n_tiles:,} tiles at the scale of the model, and at most {max_tiles:,} "
         "are possible. Cut out a smaller field of view.",
+    ),
+    "BC165": _info(
+        "Converted from 16 bits",
+        "The image has {bits} bits per channel. It was converted to 8 bits from its own smallest "
+        "value to its own largest.",
+    ),
+    "BC166": _warning(
+        "Converted from CMYK",
+        "The image has the colors of a printer (CMYK). They were converted to RGB without a color "
+        "profile, so the staining may look different.",
+    ),
+    "BC167": _info(
+        "One of several pages",
+        "The file contains {n_pages} images. Page {page}, the largest, is used.",
     ),
     "BC170": _blocking(
         "Out of focus",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -76,9 +79,21 @@ def draw_scale_bar(image: np.ndarray, mpp: float) -> np.ndarray:
     return marked
 
 
+@cache
+def _font_path() -> str:
+    """Return a font with the letter µ, which the default font of Pillow lacks.
+
+    Matplotlib contains one. It is located without importing the package, which takes a second.
+    """
+    spec = find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
 def _draw_label(label: str, size_px: int) -> np.ndarray:
     """Return a text as black on white, shape (height, width), uint8."""
-    font = ImageFont.load_default(size_px)
+    font = ImageFont.truetype(_font_path(), size_px)
     left, top, right, bottom = (round(value) for value in font.getbbox(label))
     label_image = Image.new("L", (right - left + 2, bottom - top + 2), _PLATE)
     ImageDraw.Draw(label_image).text((1 - left, 1 - top), label, fill=_INK, font=font)

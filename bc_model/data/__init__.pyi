@@ -13,6 +13,7 @@ from .declared_scale import (
 from .decode_pool import DecodePool
 from .download import OFFICIAL_URL
 from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
+from .file_checks import check_file
 from .hashing import MAX_DISTANCE, pixel_sha256
 from .image_operations import blur, fluorescence_like, ihc_like
 from .image_scale import ImageScale, read_scale
@@ -113,6 +114,7 @@ __all__ = [
     "blur",
     "cache_dir",
     "cancel_download",
+    "check_file",
     "check_leakage",
     "check_subsets",
     "class_weights",

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from bc_model.data.breakhis import MPP_RANGE, parse_name
+from bc_model.data.breakhis import IMAGE_SUFFIXES, MPP_RANGE, parse_name
 from bc_model.data.image_scale import MAX_MPP, MIN_MPP, read_scale
 from bc_model.errors import ConfigError
 
@@ -21,14 +21,20 @@ _OBJECTIVE_HINT = re.compile(
     r"(?<![A-Za-z0-9.])(?:(4|10|20|40)x|x(4|10|20|40)|(40|100|200|400)x)(?![A-Za-z0-9])",
     re.IGNORECASE | re.ASCII,
 )
+_UM, _PER_PX = r"(?:um|\u00b5m|\u03bcm|mum)", r"[ _/-]?(?:px|pixel)"
+# An integer in µm is rather the thickness of the section or the length of a scale bar, unless the
+# unit names the pixel. A number with a separated decimal comma is ambiguous.
 _MPP_HINT = re.compile(
-    r"(?<![A-Za-z0-9.])([0-9]{1,2}(?:[.p][0-9]{1,6})?)[ _]{0,2}(?:um|\u00b5m|\u03bcm|mpp|mum)"
-    r"(?:[ _/-]{0,1}(?:px|pixel))?(?![A-Za-z0-9])",
+    r"(?<![A-Za-z0-9.,])(?:(?=[0-9]{1,2}[.p])|(?<![0-9][_-])"
+    rf"(?=[0-9]{{1,2}}[ _]{{0,2}}(?:mpp|{_UM}{_PER_PX})))"
+    rf"([0-9]{{1,2}}(?:[.p][0-9]{{1,6}})?)[ _]{{0,2}}(?:mpp|{_UM})(?:{_PER_PX})?(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 _FRAME = re.compile(r"(40|100|200|400)X")
 _OBJECTIVE = re.compile(r"(4|10|20|40)x")
-_MPP = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)(?:um|\u00b5m|\u03bcm)?")
+_MPP = re.compile(rf"([0-9]{{1,3}}(?:\.[0-9]{{1,9}})?)(mpp|{_UM}(?:/px)?)?")
+_MAX_BARE_MPP = 5.0
+"""A larger number without a unit is rather an objective."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +148,19 @@ def detect_scale(
         return scale_of_frame(parsed.magnification, width_px)
     if data is not None and (found := read_scale(data)) is not None:
         return DeclaredScale(found.mpp, found.source)
-    stem = name.rpartition(".")[0] or name
+    has_suffix = name.lower().endswith(tuple(IMAGE_SUFFIXES))
+    stem = name.rpartition(".")[0] if has_suffix else name
     if match := _MPP_HINT.search(stem):
         mpp = float(match[1].lower().replace("p", "."))
         if MIN_MPP <= mpp <= MAX_MPP:
             return DeclaredScale(mpp, "file name")
-    if match := _OBJECTIVE_HINT.search(stem):
-        # A microscope at 400x has a 40x objective and a 10x eyepiece.
-        objective = int(match[1] or match[2] or int(match[3]) // 10)
-        return scale_from_objective(objective, "file name")
-    return UNKNOWN_SCALE
+    # A microscope at 400x has a 40x objective and a 10x eyepiece.
+    objectives = {
+        int(match[1] or match[2] or int(match[3]) // 10) for match in _OBJECTIVE_HINT.finditer(stem)
+    }
+    if len(objectives) != 1:  # Contradicting hints are none.
+        return UNKNOWN_SCALE
+    return scale_from_objective(objectives.pop(), "file name")
 
 
 def parse_scale(text: str) -> DeclaredScale:
@@ -174,16 +183,17 @@ def parse_scale(text: str) -> DeclaredScale:
     (0.5, 0.5, 200)
     """
     text = text.strip()
-    if text == "unknown":
+    if text.lower() == "unknown":
         return UNKNOWN_SCALE
     if match := _FRAME.fullmatch(text):
         # A capital X is BreakHis notation, so 40X is a frame and 40x an objective.
         return DeclaredScale(None, "user", magnification=int(match[1]))
     if match := _OBJECTIVE.fullmatch(text):
         return scale_from_objective(int(match[1]))
-    if match := _MPP.fullmatch(text):
+    match = _MPP.fullmatch(text)
+    if match and (match[2] or float(match[1]) <= _MAX_BARE_MPP):
         return scale_from_mpp(float(match[1]))
     raise ConfigError(
         f"Invalid scale '{text}'. Expected an objective such as 20x, µm per pixel such as 0.5, a "
-        "BreakHis magnification such as 200X, or unknown."
+        "BreakHis magnification such as 200X, or 'unknown'."
     )

@@ -9,14 +9,17 @@ EXIF block never refuses an image.
 import re
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bc_model.data.tiff import TiffStructure, read_orientation, write_directory
+from bc_model.data.tiff import Field, TiffStructure, read_orientation, write_directory
 from bc_model.errors import ImageError
 
 MAX_FILE_MB = 64
 MAX_PIXELS = 40_000_000
+MAX_DEEP_PIXELS = 20_000_000
+"""Limit with 16 bits per channel, which need three times the memory while they are converted."""
 MIN_SIDE_PX = 32
 MAX_SIDE_PX = 65_500
 """Largest side that JPEG encoders accept. The app shows every image as JPEG."""
@@ -30,7 +33,7 @@ MAX_SCAN_PIXELS = 16 * MAX_PIXELS
 MAX_COEFFICIENT_MB = 240
 """Progressive JPEG keeps 2 bytes for each sample: three full channels of the largest image."""
 MAX_TIFF_DIRECTORIES = 100
-"""Directories are counted only for the message: one is accepted."""
+"""More are refused. The largest image is used, see `_TiffImage`."""
 MAX_TIFF_TILE_PIXELS = 4096 * 4096
 """Tiles have 256 to 1024 px per side. Larger ones are accepted if they do not exceed the image."""
 LARGE_PIXELS = 8_000_000
@@ -63,6 +66,8 @@ _STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES = 273, 277, 278, 279
 _PLANAR, _ORIENTATION, _COLORS = 284, 274, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 338, 339, 347
+_SUBFILE_TYPE, _DESCRIPTION, _NDPI_VERSION = 254, 270, 65420
+_REDUCED, _CMYK = 1, 5
 _PREMULTIPLIED, _SEPARATE = 1, 2
 """Meanings of an extra sample as an alpha channel."""
 _DECODER_TAGS = (
@@ -110,6 +115,12 @@ class ImageHeader:
         Memory that a decoder needs besides the decoded image.
     is_premultiplied : bool
         Whether the colors are stored multiplied by the alpha channel. `content` declares otherwise.
+    bits : {8, 16}
+        Bits per channel; 8 for fewer as well.
+    is_cmyk : bool
+        Whether the colors are those of a printer.
+    page, n_pages : int
+        Number of the image in the file, from 1, and number of images without thumbnails.
     """
 
     width_px: int
@@ -118,6 +129,10 @@ class ImageHeader:
     content: bytes
     codec_bytes: int = 0
     is_premultiplied: bool = False
+    bits: int = 8
+    is_cmyk: bool = False
+    page: int = 1
+    n_pages: int = 1
 
 
 def read_header(data: bytes, name: str) -> ImageHeader:
@@ -220,6 +235,16 @@ def _too_costly(name: str, what: str) -> ImageError:
     )
 
 
+def _require_deep_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_DEEP_PIXELS:
+        raise ImageError(
+            f"{name} is too large for 16 bits per channel. Expected at most "
+            f"{MAX_DEEP_PIXELS // 10**6} million pixels, got {width * height / 1e6:,.0f} million. "
+            "Save a smaller field of view.",
+            "too large",
+        )
+
+
 def _several_images(name: str, count: str) -> ImageError:
     return ImageError(
         f"{name} contains {count} images. Expected one. Save each image as its own file.",
@@ -276,8 +301,10 @@ def _read_png(data: bytes, name: str) -> ImageHeader:
     if kind != b"IHDR" or length != 13 or color not in _PNG_CHANNELS:
         raise damaged(name)
     _require_size(width, height, name)
+    codec_bytes = 0
     if bits > 8:
-        raise _more_bits(name, bits)
+        _require_deep_size(width, height, name)
+        codec_bytes = 2 * width * height * _PNG_CHANNELS[color]
     kept = [data[:33]]  # The signature and the IHDR chunk.
     position, n_chunks, pixels_start, n_frames, orientation = 33, 0, 0, 1, 1
     while position + 8 <= len(data):
@@ -312,7 +339,8 @@ def _read_png(data: bytes, name: str) -> ImageHeader:
     if n_frames > 1 and data.find(b"fdAT", position) >= 0:
         raise _several_images(name, f"{n_frames:,}")
     kept += [data[pixels_start:position], b"\0\0\0\0IEND\xaeB`\x82"]
-    return ImageHeader(width, height, orientation, b"".join(kept))
+    content = b"".join(kept)
+    return ImageHeader(width, height, orientation, content, codec_bytes, bits=max(8, bits))
 
 
 def _is_intact(data: bytes, position: int, length: int) -> bool:
@@ -370,7 +398,10 @@ def _read_jpeg(data: bytes, name: str) -> ImageHeader:
     if codec_bytes > MAX_COEFFICIENT_MB * 10**6:
         raise _too_costly(name, "it is a large progressive JPEG")
     content = b"".join([*kept, data[pixels_start:position]])
-    return ImageHeader(frame.width, frame.height, orientation or 1, content, codec_bytes)
+    return ImageHeader(
+        frame.width, frame.height, orientation or 1, content, codec_bytes,
+        is_cmyk=frame.n_channels == 4,
+    )  # fmt: skip
 
 
 class _JpegFrame(NamedTuple):
@@ -421,12 +452,16 @@ def _is_used_by_jpeg_decoder(code: int, body: bytes) -> bool:
 
 
 class _TiffImage:
-    """The first directory of a TIFF file, whose values are checked in the order of the methods."""
+    """The largest image of a TIFF file, whose values are checked in the order of the methods.
+
+    Directories that declare a reduced resolution are thumbnails and do not count. Of equally large
+    images, the first is used.
+    """
 
     def __init__(self, data: bytes, name: str) -> None:
         self.name = name
         self.structure = TiffStructure(data)
-        self.fields = self.structure.read_directory(self.structure.first_offset)
+        self.fields, self.page, self.n_pages = self._choose_page()
         self.width = self._integer(_WIDTH)
         self.height = self._integer(_HEIGHT)
         self.compression = self._integer(_COMPRESSION, 1)
@@ -437,7 +472,7 @@ class _TiffImage:
 
     def header(self) -> ImageHeader:
         """Return the header, or raise `ImageError`."""
-        self._require_one_image()
+        self._require_no_slide()
         _require_size(self.width, self.height, self.name)
         n_bits = self._require_pixel_format()
         offsets_tag, counts_tag, n_parts, part_pixels = self._parts()
@@ -463,13 +498,39 @@ class _TiffImage:
             write_directory(self.structure, self._decoder_fields(parts)),
             part_pixels * n_bits // 8,
             self._integer(_EXTRA_SAMPLES, 0) == _PREMULTIPLIED,
+            16 if n_bits // self.n_channels > 8 else 8,
+            self.color_space == _CMYK,
+            self.page,
+            self.n_pages,
         )
 
-    def _require_one_image(self) -> None:
-        n_images = sum(1 for _ in self.structure.directory_offsets(MAX_TIFF_DIRECTORIES))
-        if n_images > 1:
-            is_limit = n_images == MAX_TIFF_DIRECTORIES
-            raise _several_images(self.name, f"at least {n_images}" if is_limit else f"{n_images}")
+    def _choose_page(self) -> tuple[dict[int, Field], int, int]:
+        """Return the directory of the largest image, its number, and the number of images."""
+        offsets = list(self.structure.directory_offsets(MAX_TIFF_DIRECTORIES))
+        if len(offsets) == MAX_TIFF_DIRECTORIES:
+            raise _several_images(self.name, f"at least {MAX_TIFF_DIRECTORIES}")
+        first = self.structure.read_directory(self.structure.first_offset)
+        pages = [first]
+        for offset in offsets[1:]:
+            # A damaged further directory does not refuse the first image.
+            with suppress(ValueError, LookupError, struct.error):
+                fields = self.structure.read_directory(offset)
+                if not self._read(fields, _SUBFILE_TYPE, 0) & _REDUCED:
+                    pages.append(fields)
+        areas = [self._read(page, _WIDTH, 0) * self._read(page, _HEIGHT, 0) for page in pages]
+        largest = areas.index(max(areas))
+        return pages[largest], largest + 1, len(pages)
+
+    def _require_no_slide(self) -> None:
+        text = ""
+        with suppress(ValueError, KeyError):
+            text = self.structure.read_text(self.fields[_DESCRIPTION], 64)
+        if (text.startswith("Aperio") and self.n_pages > 1) or _NDPI_VERSION in self.fields:
+            raise ImageError(
+                f"{self.name} is a whole slide. Expected one field of view. Export a field as PNG "
+                "or TIFF from the slide viewer.",
+                "unsupported",
+            )
 
     def _require_pixel_format(self) -> int:
         """Return the number of bits of a pixel."""
@@ -486,7 +547,10 @@ class _TiffImage:
                     received = f"{max(bits)}-bit {kinds[kind]}"
                     raise unsupported(self.name, "8-bit unsigned integers", received, remedy)
         if max(bits) > 8:
-            raise _more_bits(self.name, max(bits))
+            is_deep = set(bits) == {16} and self.color_space in (0, 1, 2) and self.n_channels <= 4
+            if not is_deep:
+                raise _more_bits(self.name, max(bits))
+            _require_deep_size(self.width, self.height, self.name)
         if space := _COLOR_SPACES.get(self.color_space, f"color space {self.color_space}"):
             expected = "RGB, grayscale, palette or CMYK colors"
             raise unsupported(self.name, expected, space, remedy)
@@ -552,8 +616,11 @@ class _TiffImage:
 
     def _integer(self, tag: int, default: int | None = None) -> int:
         """Return the first value of a field; a missing or damaged optional field is the default."""
+        return self._read(self.fields, tag, default)
+
+    def _read(self, fields: dict[int, Field], tag: int, default: int | None) -> int:
         try:
-            (number,) = self._numbers(tag, 1)
+            (number,) = self.structure.read_integers(fields[tag], 1)
         except (ValueError, KeyError):
             if default is None:
                 raise

@@ -15,6 +15,7 @@ from bc_model.checks import check_to_json
 from bc_model.contribution_map import overlay_signed_map
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.declared_scale import DeclaredScale, detect_scale
+from bc_model.data.file_checks import check_file
 from bc_model.data.images import HEATMAP_KINDS, decode_image, list_image_files, read_image_bytes
 from bc_model.errors import ImageError
 from bc_model.gradcam import compute_full_scale, encode_png, overlay_heatmap
@@ -85,6 +86,7 @@ def explain_file(
         scale=scale or detect_scale(path.name, data, image.shape[1]),
         resolution=resolution,
         show_anyway=show_anyway,
+        file_checks=check_file(data, path.name),
     )
     sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)

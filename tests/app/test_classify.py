@@ -363,7 +363,7 @@ def test_classify_with_one_file_under_two_names_shows_it_once(finished_run, open
 
     assert not app.exception
     assert len(probabilities(app)) == 1
-    assert "is the same file as" in texts(app.caption)
+    assert "Uploaded twice, shown once" in texts(app.caption)
 
 
 def test_model_picker_with_an_unknown_model_in_the_url_warns(finished_run, open_page):
@@ -766,3 +766,13 @@ def test_nearest_training_images_that_are_not_on_this_machine_have_a_reason(
     press(app, "Find nearest images")
     assert "**No training images.**" not in texts(app.info)
     assert "of the dataset synthetic" in texts(app.markdown)
+
+
+def test_fifteen_unreadable_files_are_listed_in_one_box(finished_run, open_page):
+    files = [(f"bad-{i}.png", b"%PDF-1.7 " + bytes([i])) for i in range(15)]
+    app = upload(open_page("classify"), *files, ("good.png", example_png(malignant=True)))
+    (box,) = app.error
+    assert box.value.count("PDF document") == 10
+    (rest,) = (expander for expander in app.expander if expander.label == "And 5 more")
+    assert rest.markdown[0].value.count("PDF document") == 5
+    assert len(probabilities(app)) == 1

@@ -17,7 +17,7 @@ from app.components.classify.session_images import HeldImage
 from app.components.decoding import get_decode_pool
 from app.components.model_picker import load_engine
 from app.server.byte_cache import ByteCache
-from bc_model.data import DeclaredScale, detect_scale
+from bc_model.data import DeclaredScale, check_file, detect_scale
 from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
@@ -117,6 +117,7 @@ def predict_image(
             scale=scale or find_file_scale(image),
             resolution=resolution,
             show_anyway=True,
+            file_checks=check_file(image.data, image.name),
             progress=progress,
         )
         size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())

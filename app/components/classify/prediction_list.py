@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from app.components.classify.failures import report_failure
+from app.components.classify.failures import MAX_LISTED, Failures, report_failure
 from app.components.classify.image_analysis import load_preview, predict_image
 from app.components.classify.prediction_card import CONTRIBUTION, LAYERS, show_prediction
 from app.components.classify.session_images import HeldImage
@@ -117,25 +117,27 @@ def _classify(
 ) -> list[tuple[HeldImage, Prediction]]:
     """Return the prediction for each file, and show errors."""
     results: dict[str, tuple[HeldImage, Prediction]] = {}
-    n_busy = 0
+    failures, repeated, n_busy = Failures(), [], 0
     has_progress = len(images) >= MIN_IMAGES_WITH_PROGRESS
     progress = st.progress(0.0, "Classifying images") if has_progress else None
     for n_done, image in enumerate(images, start=1):
         if image.sha256 in results:
-            st.caption(
-                f":material/info: {escape_markdown(image.name)} is the same file as "
-                f"{escape_markdown(results[image.sha256][0].name)} and is shown once."
-            )
+            repeated.append(f"{image.name} (= {results[image.sha256][0].name})")
             continue
-        with report_failure(image.name):
-            try:
+        try:
+            with failures.collect(image.name):
                 results[image.sha256] = image, predict(image)
-            except BusyError:
-                n_busy += 1
+        except BusyError:
+            n_busy += 1
         if progress:
             progress.progress(n_done / len(images), f"{n_done} of {len(images)} images")
     if progress:
         progress.empty()
+    failures.show()
+    if repeated:
+        names = ", ".join(map(escape_markdown, repeated[:MAX_LISTED]))
+        more = f" and {len(repeated) - MAX_LISTED} more" if len(repeated) > MAX_LISTED else ""
+        st.caption(f":material/info: Uploaded twice, shown once: {names}{more}.")
     if n_busy:
         _show_busy(n_busy)
     return list(results.values())

@@ -36,7 +36,11 @@ def select_scales(images: list[HeldImage], bundle: Bundle) -> dict[str, Declared
     dict of str to DeclaredScale
         The scale for the hash of each image.
     """
-    stated = {image.sha256: find_file_scale(image) for image in images}
+    stated: dict[str, DeclaredScale] = {}
+    for image in images:
+        # Of equal files with two names, the first one that states a scale counts.
+        known = stated.get(image.sha256, UNKNOWN_SCALE)
+        stated[image.sha256] = known if known.is_known else find_file_scale(image)
     if not bundle.card.scale.magnifications:
         return stated
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

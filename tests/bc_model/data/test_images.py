@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from bc_model.data import image_headers
+from bc_model.data.file_checks import check_file
 from bc_model.data.images import decode_image, field_of_view, preprocess_image, read_image
 from bc_model.errors import ImageError
 
@@ -92,19 +93,86 @@ def test_decode_image_smallest_size_is_accepted() -> None:
     assert decode_image(encode(noise(32, 32)), "x.png").shape == (32, 32, 3)
 
 
-def test_decode_image_tiff_with_several_frames_is_refused() -> None:
-    frames = [Image.fromarray(noise(seed=seed)) for seed in (1, 2)]
-    error = decode_invalid(encode(frames[0], "TIFF", save_all=True, append_images=frames[1:]))
-    assert error.reason == "unsupported"
-    assert "contains 2 images" in str(error)
+def test_decode_image_tiff_with_several_pages_returns_the_largest() -> None:
+    small, large = Image.fromarray(noise(seed=1)), Image.fromarray(noise(seed=2)).resize((90, 70))
+    data = encode(small, "TIFF", save_all=True, append_images=[large, small])
+    np.testing.assert_array_equal(decode_image(data, "a.tif"), np.asarray(large))
+    (check,) = check_file(data)
+    assert (check.code, check.params) == ("BC167", {"page": 2, "n_pages": 3})
+
+
+def test_decode_image_tiff_of_equal_pages_returns_the_first() -> None:
+    pages = [Image.fromarray(noise(seed=seed)) for seed in (1, 2)]
+    data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(decode_image(data, "a.tif"), np.asarray(pages[0]))
+
+
+def test_decode_image_tiff_with_a_thumbnail_has_one_page() -> None:
+    image = Image.fromarray(noise())
+    thumbnail = image.resize((200, 200))
+    thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
+    data = encode(image, "TIFF", save_all=True, append_images=[thumbnail])
+    np.testing.assert_array_equal(decode_image(data, "a.tif"), np.asarray(image))
+    assert check_file(data) == ()
+
+
+def test_decode_image_of_a_slide_names_it() -> None:
+    pages = [Image.fromarray(noise(seed=seed)) for seed in (1, 2)]
+    data = encode(
+        pages[0], "TIFF", save_all=True, append_images=pages[1:],
+        tiffinfo={270: "Aperio Image Library v11.0|AppMag = 20|MPP = 0.499"},
+    )  # fmt: skip
+    error = decode_invalid(data)
+    assert "is a whole slide" in str(error)
+    assert "Export a field" in str(error)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)], ids=["gray", "rgb"])
-def test_decode_image_16_bit_is_refused(shape: tuple[int, ...], suffix: str) -> None:
+def test_decode_image_16_bit_is_converted_by_its_own_range(
+    shape: tuple[int, ...], suffix: str
+) -> None:
     # Many cameras store 12 bits in 16, whose upper bytes are almost black.
-    _, data = cv2.imencode(suffix, np.full(shape, 4095, np.uint16))
-    assert decode_invalid(data.tobytes()).reason == "unsupported"
+    values = np.full(shape, 4095, np.uint16)
+    values[0, 0], values[1, 1] = 95, 1095
+    data = cv2.imencode(suffix, values)[1].tobytes()
+    rgb = decode_image(data, "a")
+    assert (rgb[0, 0] == 0).all()
+    assert (rgb[2, 2] == 255).all()
+    assert (rgb[1, 1] == 64).all()  # 255 * (1095 - 95) / (4095 - 95) is 63.75.
+    assert [check.code for check in check_file(data)] == ["BC165"]
+
+
+def test_decode_image_16_bit_keeps_the_order_of_the_channels() -> None:
+    values = np.zeros((40, 40, 3), np.uint16)
+    values[..., 0], values[..., 1], values[..., 2] = 0, 30_000, 60_000  # Blue, green, red.
+    for suffix in (".png", ".tiff"):
+        rgb = decode_image(cv2.imencode(suffix, values)[1].tobytes(), "a")
+        assert rgb[0, 0].tolist() == [255, 128, 0]
+
+
+def test_decode_image_16_bit_with_one_value_is_black() -> None:
+    data = cv2.imencode(".png", np.full((40, 40), 700, np.uint16))[1].tobytes()
+    assert decode_image(data, "a").max() == 0
+
+
+def test_decode_image_16_bit_above_its_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_headers, "MAX_DEEP_PIXELS", 1000)
+    for suffix in (".png", ".tiff"):
+        data = cv2.imencode(suffix, np.full((40, 40), 700, np.uint16))[1].tobytes()
+        error = decode_invalid(data)
+        assert error.reason == "too large"
+        assert "16 bits per channel" in str(error)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
+def test_decode_image_cmyk_is_converted_and_said_so(file_format: str) -> None:
+    data = encode(Image.new("CMYK", (40, 40), (0, 255, 0, 0)), file_format)
+    red, green, blue = decode_image(data, "a")[0, 0].tolist()
+    assert red > 200
+    assert green < 60
+    assert blue > 200
+    assert [check.code for check in check_file(data)] == ["BC166"]
 
 
 def test_read_image_too_large_file_is_refused_before_reading(tmp_path: Path) -> None:
@@ -138,13 +206,13 @@ def test_read_image_named_pipe_raises_at_once(tmp_path: Path) -> None:
         read_image(tmp_path / "x.png")
 
 
-def test_decode_image_tiff_with_damaged_second_frame_is_refused() -> None:
+def test_decode_image_tiff_with_damaged_second_frame_returns_the_first() -> None:
     data = bytearray(encode(noise(), "TIFF"))
     (directory,) = struct.unpack_from("<I", data, 4)
     (n_tags,) = struct.unpack_from("<H", data, directory)
     struct.pack_into("<I", data, directory + 2 + 12 * n_tags, len(data))
     data += struct.pack("<HI", 0, 0)  # A frame without a size.
-    assert decode_invalid(bytes(data)).reason in ("unreadable", "unsupported")
+    np.testing.assert_array_equal(decode_image(bytes(data), "a.tif"), noise())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
