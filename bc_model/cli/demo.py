@@ -17,10 +17,10 @@ from bc_model.utils import check_writable, to_json, write_files_atomic
 @click.option("--out", type=PATH, required=True, help="Directory for the images and demo.json.")
 @json_option
 def demo(out: Path, as_json: bool) -> int:
-    """Classify six synthetic images and compare the heatmaps with the true lesions.
+    """Classify six synthetic images and compare the maps with the true lesions.
 
     Works offline. The images and the model are synthetic, not tissue. For each sample, the image,
-    the mask, the outlined lesion and the heatmap are written as PNG.
+    the mask, the outlined lesion and the contribution map are written as PNG.
     """
     check_writable(out)
     classifier = inference.load_classifier(evaluation.DEMO_MODEL_NAME)

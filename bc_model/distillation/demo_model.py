@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 
 import bc_model
+from bc_model.contribution_map import ContributionMap
 from bc_model.data.breakhis import CLASSES, FIRST_SYNTHETIC_CASE, MPP_RANGE
 from bc_model.data.images import preprocess_image
 from bc_model.data.stain import are_gray, stain_statistics
 from bc_model.data.synthetic import generate_image, generate_lesion
-from bc_model.evaluation.demo import DEMO_MODEL_NAME
+from bc_model.evaluation.demo import DEMO_MODEL_NAME, keep_malignant
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.explanation_checks import (
     check_explanations,
@@ -43,6 +44,7 @@ from bc_model.inference.model_card import (
     DecisionThreshold,
     ExplanationChecks,
     ModelCard,
+    PointingResult,
     RandomizationResult,
     Scale,
     SubsetCounts,
@@ -251,7 +253,7 @@ def _measured(bundle: Bundle, model: keras.Model, test: _Images) -> ModelCard:
         target_risk=_TARGET_RISK,
     )
     predicted = [CLASSES[int(p >= bundle.threshold)] for p in prob]
-    explanations = _check_maps(model, test, explained.heatmaps, predicted)
+    explanations = _check_maps(model, test, explained.heatmaps, explained.contributions, predicted)
     metrics = CardMetrics(test=report.summary(), explanations=explanations, selective=selective)
     return replace(bundle.card, metrics=metrics)
 
@@ -260,22 +262,36 @@ def _check_maps(
     model: keras.Model,
     test: _Images,
     heatmaps: Sequence[dict[str, Heatmap]],
+    contributions: Sequence[ContributionMap],
     predicted: Sequence[str],
 ) -> ExplanationChecks:
-    # A mask of the entire image cannot be missed.
-    has_region = [i for i, mask in enumerate(test.masks) if mask.any() and not mask.all()]
-    pointing = measure_pointing(
-        [heatmaps[i] for i in has_region],
-        [test.masks[i] for i in has_region],
-        "malignant",
-        [test.cases[i] for i in has_region],
-        images="synthetic lesions of other cases",
-    )
     return check_explanations(
         list(test.pixels), heatmaps, predicted, test.classes, test.cases,
         images="synthetic images of other cases",
-        pointing=[pointing], randomization=_randomize(model, test.pixels[:24], predicted[:24]),
+        pointing=_point(test, heatmaps, contributions),
+        randomization=_randomize(model, test.pixels[:24], predicted[:24]),
     )  # fmt: skip
+
+
+def _point(
+    test: _Images,
+    heatmaps: Sequence[dict[str, Heatmap]],
+    contributions: Sequence[ContributionMap],
+) -> list[PointingResult]:
+    """Return the pointing scores of the contribution map, which is first, and of Grad-CAM."""
+    # A mask of the entire image cannot be missed.
+    has_region = [i for i, mask in enumerate(test.masks) if mask.any() and not mask.all()]
+    signed = [{"malignant": keep_malignant(contribution)} for contribution in contributions]
+    return [
+        measure_pointing(
+            [maps[i] for i in has_region],
+            [test.masks[i] for i in has_region],
+            "malignant",
+            [test.cases[i] for i in has_region],
+            images=f"synthetic lesions of other cases, {method}",
+        )
+        for method, maps in (("contribution map", signed), ("Grad-CAM", heatmaps))
+    ]
 
 
 def _randomize(

@@ -1,4 +1,4 @@
-"""Synthetic samples with known lesions, and the comparison of a model's heatmaps with them.
+"""Synthetic samples with known lesions, and the comparison of a model's maps with them.
 
 The samples need no file and no network. They are drawings, not tissue.
 """
@@ -12,11 +12,12 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import generate_image, generate_lesion
 from bc_model.evaluation.estimates import estimate_mean
 from bc_model.evaluation.explanation_checks import share_in_mask
-from bc_model.gradcam import compute_full_scale, overlay_heatmap
+from bc_model.gradcam import Heatmap
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.image_prediction import Prediction
 from bc_model.utils.measurement import Metric
@@ -68,10 +69,10 @@ class DemoResult:
     prediction : Prediction
         Prediction of the model.
     pointing_hit : bool or None
-        Whether the maximum of the heatmap for malignant is in the region. None without a region
-        or without a prediction.
+        Whether the maximum of the contribution map is in the region. None without a region or
+        without a prediction.
     mass_in_lesion : float or None
-        Proportion of the heatmap for malignant in the region, 0 to 1; None as above.
+        Proportion of the positive contributions in the region, 0 to 1; None as above.
     """
 
     prediction: Prediction
@@ -116,8 +117,20 @@ def make_demo_samples() -> tuple[DemoSample, ...]:
     )
 
 
+def keep_malignant(contribution: ContributionMap) -> Heatmap:
+    """Return the positive cells of a contribution map, which support malignant, as a heatmap.
+
+    Examples
+    --------
+    >>> signed = ContributionMap(np.array([[0.5, -2.0]], np.float32), 0.25, 0.0, -1.25)
+    >>> keep_malignant(signed).raw.tolist()
+    [[0.5, 0.0]]
+    """
+    return Heatmap("malignant", np.maximum(contribution.cells, 0), contribution.grid)
+
+
 def evaluate_demo_sample(classifier: Classifier, sample: DemoSample) -> DemoResult:
-    """Classify a sample and compare its heatmap for malignant with the malignant region.
+    """Classify a sample and compare its contribution map with the malignant region.
 
     Parameters
     ----------
@@ -130,17 +143,17 @@ def evaluate_demo_sample(classifier: Classifier, sample: DemoSample) -> DemoResu
     """
     prediction = classifier.predict(sample.image, magnification=_MAGNIFICATION)
     hit = mass = None
-    if prediction.is_classified and sample.mask.any():
+    if prediction.contribution is not None and sample.mask.any():
         # The mask is cropped and resized like the image.
         shown = np.repeat(sample.mask[..., None] * np.uint8(255), 3, axis=2)
         mask = preprocess_image(shown, classifier.bundle.image_size)[..., 0] > 127
-        share, peak = share_in_mask(prediction.heatmaps["malignant"], mask)
+        share, peak = share_in_mask(keep_malignant(prediction.contribution), mask)
         hit, mass = bool(peak > 0.5), float(np.nan_to_num(share))
     return DemoResult(prediction, hit, mass)
 
 
 def score_pointing(results: Sequence[DemoResult]) -> Metric:
-    """Return the proportion of samples whose heatmap points to the malignant region.
+    """Return the proportion of samples whose contribution map points to the region.
 
     Samples without a region and blocked samples do not count. Each sample is a case of its own.
     """
@@ -160,8 +173,8 @@ def draw_demo_sample(sample: DemoSample, result: DemoResult) -> dict[str, np.nda
     Returns
     -------
     dict of str to ndarray of shape (460, 700, 3), uint8
-        'Image'; 'True lesion' with the outline of the region, or 'No lesion'; and 'Grad-CAM for
-        malignant', which is missing if the sample was blocked.
+        'Image'; 'True lesion' with the outline of the region, or 'No lesion'; and 'Contribution
+        map', which is missing if the sample was blocked.
     """
     contours, _ = cv2.findContours(
         sample.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
@@ -174,9 +187,7 @@ def draw_demo_sample(sample: DemoSample, result: DemoResult) -> dict[str, np.nda
     images["True lesion" if sample.mask.any() else "No lesion"] = (
         outlined if sample.mask.any() else sample.image
     )
-    if result.prediction.is_classified:
-        heatmaps = result.prediction.heatmaps
-        images["Grad-CAM for malignant"] = overlay_heatmap(
-            sample.image, heatmaps["malignant"], full_scale=compute_full_scale(heatmaps)
-        )
+    contribution = result.prediction.contribution
+    if contribution is not None:
+        images["Contribution map"] = overlay_signed_map(sample.image, contribution)
     return images

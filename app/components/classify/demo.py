@@ -103,7 +103,7 @@ def is_demo_open() -> bool:
 
 
 def show_demo() -> None:
-    """Show the samples with their heatmaps, masks and predictions, and the pointing score."""
+    """Show the samples with their maps, masks and predictions, and the pointing score."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("Demo", anchor=False, width="content")
         st.button("Close demo", key="close-demo", icon=":material/close:", on_click=_close)
@@ -158,7 +158,10 @@ def _show_scores(score: Metric, bundle: Bundle) -> None:
     if explanations is not None and explanations.pointing:
         lines.append(f"{_format(explanations.pointing[0].hit_rate)} of further synthetic images.")
     st.markdown(" ".join(lines))
-    st.caption("Proportion of heatmaps whose maximum is in the true lesion, with 95 % CI.")
+    st.caption(
+        "Proportion of contribution maps whose maximum is in the true lesion, with 95 % CI. "
+        "Blue supports benign, orange supports malignant."
+    )
 
 
 def _format(metric: Metric) -> str:
@@ -181,7 +184,7 @@ def _show_sample(sample: DemoSample, result: DemoResult, files: dict[str, bytes]
     if result.pointing_hit is not None:
         hit = "in" if result.pointing_hit else "outside of"
         text += (
-            f" Heatmap maximum **{hit}** the lesion; {result.mass_in_lesion:.0%} of the heatmap "
-            "in it."
+            f" Map maximum **{hit}** the lesion; {result.mass_in_lesion:.0%} of the evidence "
+            "for malignant in it."
         )
     st.markdown(text)

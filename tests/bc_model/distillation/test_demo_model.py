@@ -18,6 +18,6 @@ def test_build_demo_model_writes_a_synthetic_bundle_with_its_checks(tmp_path: Pa
     assert (data.n_images.train, data.n_images.test) == (8, 8)
     assert len(set(data.training_cases)) == 8
     assert bundle.card.metrics.test.n_cases == 8
-    (pointing,) = bundle.card.metrics.explanations.pointing
+    pointing, _ = bundle.card.metrics.explanations.pointing
     assert pointing.hit_rate.n_images == 3  # 3 of 8 images contain a lesion.
     assert len(bundle.card.metrics.explanations.randomization) == 3

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bc_model.contribution_map import ContributionMap
 from bc_model.evaluation.demo import (
     DEMO_MODEL_NAME,
     DemoResult,
     draw_demo_sample,
     evaluate_demo_sample,
+    keep_malignant,
     make_demo_samples,
     score_pointing,
 )
@@ -63,7 +65,7 @@ def test_blocked_sample_is_grayscale_and_has_no_result(samples, results):
     assert list(draw_demo_sample(sample, result)) == ["Image", "True lesion"]
 
 
-def test_heatmaps_of_the_lesions_point_to_them(samples, results):
+def test_maps_of_the_lesions_point_to_them(samples, results):
     for sample, result in zip(samples, results, strict=True):
         if result.mass_in_lesion is not None:
             assert result.pointing_hit
@@ -73,16 +75,21 @@ def test_heatmaps_of_the_lesions_point_to_them(samples, results):
 
 
 class FixedClassifier:
-    """A classifier with one heatmap, whose maximum is in the upper left quarter."""
+    """A classifier whose map supports malignant in the upper left, and benign elsewhere."""
 
     def __init__(self, bundle) -> None:
         self.bundle = bundle
 
     def predict(self, image: np.ndarray, **_: object) -> Prediction:
-        raw = np.zeros((4, 6), np.float32)
-        raw[0, 0] = 1.0
-        heatmaps = {name: Heatmap(name, raw) for name in ("benign", "malignant")}
-        return Prediction("", 700, 460, (0.0, 2.0), 0.9, "malignant", heatmaps, None, None, ())
+        cells = np.full((4, 6), -2.0, np.float32)
+        cells[0, 0] = 1.0
+        contribution = ContributionMap(cells, 0.0, 0.0, float(cells.sum()))
+        heatmaps = {
+            name: Heatmap(name, np.ones((4, 6), np.float32)) for name in ("benign", "malignant")
+        }
+        return Prediction(
+            "", 700, 460, (0.0, 2.0), 0.9, "malignant", heatmaps, contribution, None, ()
+        )
 
 
 @pytest.mark.parametrize(("rows", "hit"), [(slice(0, 230), True), (slice(230, None), False)])
@@ -94,6 +101,11 @@ def test_pointing_hit_follows_the_place_of_the_maximum(samples, rows, hit):
     result = evaluate_demo_sample(classifier, sample)
     assert result.pointing_hit is hit
     assert (result.mass_in_lesion > 0.9) is hit
+
+
+def test_keep_malignant_drops_cells_that_support_benign():
+    signed = ContributionMap(np.array([[1.5, -3.0], [0.0, 0.25]], np.float32), 0.0, 0.0, -1.25)
+    assert keep_malignant(signed).raw.tolist() == [[1.5, 0.0], [0.0, 0.25]]
 
 
 def test_score_pointing_counts_only_samples_with_a_region(results):
@@ -117,7 +129,9 @@ def test_demo_model_is_listed_small_and_honest():
 
 def test_demo_model_card_has_the_checks_of_its_heatmaps():
     checks = load_classifier(DEMO_MODEL_NAME).bundle.card.metrics.explanations
-    (pointing,) = checks.pointing
+    pointing, grad_cam = checks.pointing
+    assert pointing.images.endswith("contribution map")
+    assert grad_cam.images.endswith("Grad-CAM")
     assert pointing.hit_rate.n_images >= MIN_POINTING_IMAGES
     assert pointing.hit_rate.ci_low > 3 * pointing.area
     assert checks.agreement_by_sum.value > 0.9
