@@ -703,6 +703,11 @@ class Check:
             raise ValueError(f"Invalid check code '{self.code}'. Expected a key of MESSAGES.")
 
     @property
+    def is_blocking(self) -> bool:
+        """True if no class, probability or heatmap is shown."""
+        return self.severity == Severity.BLOCKING
+
+    @property
     def title(self) -> str:
         """Short title from the message table."""
         return MESSAGES[self.code].title

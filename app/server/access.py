@@ -23,7 +23,8 @@ from app.server.settings import LOOPBACK_HOSTS, list_hosts
 # styles by attributes and by <style> elements.
 _POLICY = {
     "default-src": "'self'",
-    "script-src": "'self' 'unsafe-eval'",
+    # Streamlit loads the script of a custom component from a blob.
+    "script-src": "'self' 'unsafe-eval' blob:",
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
     "font-src": "'self' data:",

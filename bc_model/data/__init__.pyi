@@ -15,6 +15,7 @@ from .download import OFFICIAL_URL
 from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
 from .file_checks import check_file
 from .hashing import MAX_DISTANCE, pixel_sha256
+from .image_changes import Fill, ImageChange, apply_change
 from .image_operations import blur, fluorescence_like, ihc_like
 from .image_scale import ImageScale, read_scale
 from .images import (
@@ -100,6 +101,8 @@ __all__ = [
     "DeclaredScale",
     "DecodePool",
     "Download",
+    "Fill",
+    "ImageChange",
     "ImageScale",
     "IngestProgress",
     "IngestResult",
@@ -110,6 +113,7 @@ __all__ = [
     "add_archive",
     "add_dataset",
     "add_synthetic",
+    "apply_change",
     "background_mask",
     "blur",
     "cache_dir",

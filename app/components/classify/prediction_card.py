@@ -17,6 +17,7 @@ from app.components.classify.session_images import HeldImage
 from app.components.classify.tile_table import show_tiles
 from app.components.classify.trust_test import show_trust_test
 from app.components.classify.view_spread import show_view_spread
+from app.components.classify.what_if import show_what_if
 from app.components.layout import RESEARCH_USE, escape_markdown
 from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data import CLASSES
@@ -94,6 +95,7 @@ def show_prediction(
             _show_layer(image, prediction, preview, layer, opacity)
         show_checks(prediction.checks)
         if not prediction.is_tiled:
+            show_what_if(image, prediction, preview, bundle)
             show_trust_test(image, prediction, bundle)
         show_view_spread(image, bundle)
         show_nearest_images(image, bundle)
