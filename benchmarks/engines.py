@@ -104,7 +104,7 @@ def openvino_single(folder: Path) -> Functions:
 
     def decode_to_overlay() -> None:
         rgb = decode_image(data, "example.png")
-        maps = classifier.predict(rgb, name="example.png").heatmaps
+        maps = classifier.predict(rgb, magnification=200, show_anyway=True).heatmaps
         scale = compute_full_scale(maps)
         for name in CLASSES:
             encode_jpeg(overlay_heatmap(rgb, maps[name], full_scale=scale))

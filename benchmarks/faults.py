@@ -305,7 +305,7 @@ def kill_app(rounds: int, rng: random.Random, folder: Path) -> Result:
     )
     server.start()
     with Session(server.url) as session:
-        session.upload(UPLOADER, [("image.png", image)])
+        session.upload(UPLOADER, [("image_20x.png", image)])
         answer = read_answer(session)
     result, acknowledged = Result("app"), _Acknowledged()
     for number in range(rounds):
@@ -400,7 +400,7 @@ def _classify(
     with Session(url) as session:
         wait()
         while True:
-            session.upload(UPLOADER, [("image.png", image)])
+            session.upload(UPLOADER, [("image_20x.png", image)])
             if (found := read_answer(session)) != answer:
                 result.lost.append(f"another answer: {found}")
 

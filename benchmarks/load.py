@@ -115,9 +115,9 @@ def measure_single_user(url: str, images: list[bytes]) -> tuple[list[tuple[str, 
     with Session(url) as session:
         for image in images:
             start_s = time.monotonic()
-            session.upload(UPLOADER, [("image.png", image)])
+            session.upload(UPLOADER, [("image_20x.png", image)])
             load.times_s.append(time.monotonic() - start_s)
-            answers.append(read_answer(session)["image.png"])
+            answers.append(read_answer(session)["image_20x.png"])
     return answers, load
 
 
@@ -147,7 +147,7 @@ def simulate_users(
 
     def upload(session: Session, rng: random.Random, tag: str) -> None:
         chosen = rng.sample(range(len(images)), rng.choice(range(1, MAX_IMAGES_PER_UPLOAD + 1)))
-        names = {f"{tag}-{i}.png": i for i in chosen}
+        names = {f"{tag}-{i}_20x.png": i for i in chosen}
         files = [(name, add_text_chunk(images[i], name)) for name, i in names.items()]
         start_s = time.monotonic()
         session.upload(UPLOADER, files)

@@ -94,7 +94,7 @@ def _time_first_prediction(page: Page) -> float:
     data = example_png(malignant=True)
     begin = time.perf_counter()
     page.locator("input[type=file]").set_input_files(
-        [{"name": "field.png", "mimeType": "image/png", "buffer": data}]
+        [{"name": "field_20x.png", "mimeType": "image/png", "buffer": data}]
     )
     page.get_by_text("Grad-CAM for malignant", exact=True).wait_for()
     page.get_by_role("img", name="malignant").first.wait_for()

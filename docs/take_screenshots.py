@@ -98,9 +98,9 @@ def _take_screenshots(images: Path) -> None:
     sys.path.insert(0, str(ROOT))
     from bc_model.data import generate_image
 
-    # The bundled model does not classify files with the name of a synthetic case. An image with
-    # this seed has no staining warning.
-    field = images.parent / "field.png"
+    # The bundled model does not classify files with the name of a synthetic case. The drawing with
+    # this seed is not blocked.
+    field = images.parent / "field_20x.png"
     Image.fromarray(generate_image(malignant=True, seed=2, case_seed=2)).save(field)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
@@ -112,6 +112,10 @@ def _take_screenshots(images: Path) -> None:
             page = context.new_page()
             _classify(page, field)
             page.screenshot(path=DOCS / f"classify{suffix}.png")
+            _show_blocked(page, field)
+            page.screenshot(path=DOCS / f"classify-blocked{suffix}.png")
+            _show_demo(page)
+            page.screenshot(path=DOCS / f"demo{suffix}.png")
             for name, (address, n_charts) in PAGES.items():
                 _open(page, address, n_charts)
                 _hide_temporary_path(page, images.parent)
@@ -124,8 +128,24 @@ def _classify(page: Page, image: Path) -> None:
     """Classify an image with the default model, which is the bundled one."""
     page.goto(URL)
     page.locator("input[type=file]").set_input_files(image)
-    heatmap = page.get_by_role("img", name="malignant").first
-    expect(heatmap).to_be_visible(timeout=TIMEOUT_MS)
+    layer = page.get_by_role("img", name="Contribution map").first
+    expect(layer).to_be_visible(timeout=TIMEOUT_MS)
+    page.wait_for_timeout(SETTLE_MS)
+
+
+def _show_blocked(page: Page, image: Path) -> None:
+    """Upload an image whose file does not state its scale."""
+    page.goto(URL)
+    page.locator("input[type=file]").set_input_files(
+        {"name": "field.png", "mimeType": "image/png", "buffer": image.read_bytes()}
+    )
+    expect(page.get_by_text("Scale unknown.", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
+    page.wait_for_timeout(SETTLE_MS)
+
+
+def _show_demo(page: Page) -> None:
+    page.goto(f"{URL}/?demo=1")
+    expect(page.get_by_text("Pointing score")).to_be_visible(timeout=TIMEOUT_MS)
     page.wait_for_timeout(SETTLE_MS)
 
 

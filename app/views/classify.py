@@ -11,10 +11,7 @@ from app.components.classify.demo import (
 )
 from app.components.classify.image_input import read_linked_image, warm_up
 from app.components.classify.image_uploader import select_uploads
-from app.components.classify.session_images import hold_image
 from app.components.model_picker import select_model, show_model_details, show_training_data
-
-EXAMPLES = {"Gland-like": False, "Crowded nuclei": True}
 
 st.title("Classify", anchor=False)
 st.markdown("Benign or malignant, with the regions that support each class.")
@@ -35,34 +32,23 @@ with right:
     held = select_uploads()
     linked = read_linked_image()
 images = [linked] if linked else held
-example = None
 if not images and not is_demo_open():
     with right:
         images = read_samples(bundle)
 if not images and not is_demo_open():
-    with right:
-        example = st.pills(
-            "Synthetic example", list(EXAMPLES), key="example", persist_state="session"
-        )
-        with st.container(horizontal=True):
-            show_demo_button()
-            show_dataset_buttons()
+    with right, st.container(horizontal=True):
+        show_demo_button()
+        show_dataset_buttons()
 if not images and is_demo_open():
     show_demo()
     st.stop()
 show_model_details(bundle)
-if not images and example not in EXAMPLES:
+if not images:
     warm_up()
     st.stop()
 
 # Imported late: these load the imaging libraries, and the empty page does not need them.
 from app.components.classify.prediction_list import show_predictions
 from app.components.classify.scale_control import select_scales
-from bc_model.data import example_png
 
-if example:
-    name = f"Synthetic example: {example}"
-    images = [hold_image(name, example_png(malignant=EXAMPLES[example]))]
-    if not bundle.card.data.is_synthetic:
-        st.info("The image is synthetic, not tissue. Its prediction only demonstrates this page.")
 show_predictions(images, bundle, select_scales(images, bundle))

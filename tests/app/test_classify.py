@@ -253,14 +253,6 @@ def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, ope
     assert not app.metric
 
 
-def test_classify_with_a_synthetic_example_shows_a_prediction(finished_run, open_page):
-    app = open_page("classify")
-    app.button_group(key="example").set_value("Crowded nuclei").run()
-
-    assert not app.exception
-    assert len(probabilities(app)) == 1
-
-
 def test_model_picker_prefers_a_model_of_tissue(finished_run, open_page, monkeypatch):
     monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
     app = open_page("classify")
@@ -268,8 +260,6 @@ def test_model_picker_prefers_a_model_of_tissue(finished_run, open_page, monkeyp
     assert app.selectbox(key="model").value == BUNDLED_MODEL_NAME
     assert finished_run.name in app.selectbox(key="model").options
     assert "Balanced accuracy at 100X | 0." in texts(app.markdown)
-    app.button_group(key="example").set_value("Crowded nuclei").run()
-    assert "The image is synthetic" in texts(app.info)
 
 
 def test_classify_with_fine_resolution_shows_more_cells_and_the_same_prediction(
@@ -435,19 +425,6 @@ def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_
     assert app.selectbox(key="model").value == finished_run.name
     assert app.query_params["uploads"] == "1-2"
     assert "field.png" in texts(app.header)
-
-
-def test_example_survives_a_visit_of_another_page_until_an_upload(finished_run, open_page):
-    app = open_page("classify")
-    app.button_group(key="example").set_value("Crowded nuclei").run()
-    visit_other_page(app)
-    assert "Synthetic example: Crowded nuclei" in texts(app.header)
-
-    upload(app, ("field.png", BLANK))
-    assert texts(app.header).splitlines()[0] == "field.png"
-    app.session_state["session-images"].clear()
-    app.run()
-    assert app.button_group(key="example").value is None
 
 
 def test_image_of_the_address_is_shown_until_an_upload(finished_run, open_page):

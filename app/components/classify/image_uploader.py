@@ -40,7 +40,6 @@ def select_uploads() -> list[HeldImage]:
     )
     if session.update({upload.file_id: partial(_hold, upload) for upload in uploads}):
         close_linked_image()
-        st.session_state["example"] = None
     if session.is_stale:
         session.start_uploader()
         st.rerun()

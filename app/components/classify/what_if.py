@@ -57,8 +57,9 @@ def _show(image: HeldImage, prediction: Prediction, preview: Preview, bundle: Bu
         )  # fmt: skip
     with right, report_failure(image.name):
         changed = apply_change(decode_once(image), change)
+        # A replaced region often looks unlike tissue, and its effect is what the user asks for.
         result = Classifier(load_engine(bundle)).predict(
-            changed, scale=prediction.scale, show_anyway=prediction.is_forced
+            changed, scale=prediction.scale, show_anyway=True
         )
         _show_result(changed, result, prediction, bundle)
 
@@ -91,10 +92,7 @@ def _show_result(
     if result.contribution is not None:
         pixels = overlay_signed_map(pixels, result.contribution)
     st.image(encode_jpeg(pixels), width="stretch", alt="The changed image with its contributions")
-    if result.prob_malignant is None:
-        titles = ", ".join(check.title.lower() for check in result.checks if check.is_blocking)
-        st.markdown(f"**Not classified:** {escape_markdown(titles)}. {RESEARCH_USE}")
-        return
+    assert result.prob_malignant is not None
     assert original.prob_malignant is not None
     probability, _ = format_with_threshold(result.prob_malignant, bundle.threshold)
     difference = result.prob_malignant - original.prob_malignant
@@ -108,4 +106,7 @@ def _show_result(
         delta_color="off",
         delta_arrow="off",
     )
+    if result.is_forced:
+        titles = ", ".join(check.title.lower() for check in result.checks if check.is_blocking)
+        st.markdown(f"The changed image alone would be blocked: {escape_markdown(titles)}.")
     st.caption(f"Difference to the unchanged image. {RESEARCH_USE}")
