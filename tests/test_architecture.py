@@ -16,6 +16,7 @@ LAYERS = (
     "gradcam",
     "contribution_map",
     "scale_bar",
+    "heatmap_methods",
     "inference",
     "evaluation",
     "training",

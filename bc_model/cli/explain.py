@@ -43,12 +43,16 @@ from bc_model.utils import (
     "--nearest", type=click.IntRange(1, 50), metavar="N",
     help="Add the N nearest training images of other cases, if they are on this machine.",
 )  # fmt: skip
+@click.option(
+    "--layer", "layers", type=click.Choice(inference.LAYERS), multiple=True,
+    help="Also write this layer as PNG and NPY; may be repeated.",
+)  # fmt: skip
 @click.option("--trust-test", is_flag=True, help="Compare each map with 30 random maps.")
 @json_option
 def explain(
     images: tuple[Path, ...], model: Path, out: Path, resolution: str, precision: str,
     scale: str | None, show_anyway: bool, views: bool, nearest: int | None,
-    trust_test: bool, as_json: bool,
+    layers: tuple[str, ...], trust_test: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -92,6 +96,7 @@ def explain(
                 scale=declared,
                 show_anyway=show_anyway,
                 resolution=resolution,
+                layers=layers,
                 extend=extend,
             )
         except (BcModelError, OSError) as error:

@@ -30,8 +30,8 @@ FIELD_RATIO = FIELD_PX[0] / FIELD_PX[1]
 Decode = Callable[[bytes, str], np.ndarray]
 """Returns the pixels for the content and the name of an image file."""
 
-HEATMAP_KINDS = (*CLASSES, "contribution")
-"""Last part of the names of heatmap files: a class for Grad-CAM, or the contribution map."""
+HEATMAP_KINDS = (*CLASSES, "contribution", "grad-cam-plus-plus", "layer-cam", "occlusion")
+"""Last part of the names of heatmap files: a class for Grad-CAM, or another kind of map."""
 _HEATMAP_NAME = re.compile(rf"-(?=[0-9]*[a-f])[0-9a-f]{{8}}-({'|'.join(HEATMAP_KINDS)})\.png$")
 """End of the name of a heatmap file. Eight decimal digits alone may be a date."""
 _HEATMAP_ENDINGS = tuple(f"-{kind}.png" for kind in HEATMAP_KINDS)

@@ -20,6 +20,7 @@ from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
 from .head import Head
 from .image_prediction import Prediction, TilePrediction
 from .input_checks import expected_out_of_distribution_proportion
+from .layers import LAYERS, OCCLUSION, explain_layer, supported_layers
 from .model_card import (
     Architecture,
     CardMetrics,
@@ -54,7 +55,9 @@ __all__ = [
     "BUNDLED_MODELS_DIR",
     "FORMATS",
     "KERAS_FILE",
+    "LAYERS",
     "N_CALIBRATION_IMAGES",
+    "OCCLUSION",
     "PRECISIONS",
     "RESOLUTIONS",
     "Architecture",
@@ -98,6 +101,7 @@ __all__ = [
     "describe_synthetic_training",
     "expected_out_of_distribution_proportion",
     "explain_file",
+    "explain_layer",
     "export_model",
     "fastest_precision",
     "file_sha256",
@@ -114,6 +118,7 @@ __all__ = [
     "predict_views",
     "quantize",
     "require_resolution",
+    "supported_layers",
     "supported_precisions",
     "supported_resolutions",
     "write_bundle",

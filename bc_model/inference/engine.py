@@ -21,6 +21,7 @@ from bc_model.inference.bundle import Bundle
 from bc_model.inference.fine_graph import RESOLUTIONS, refine_graph, require_resolution
 from bc_model.inference.head import Head
 from bc_model.inference.input_reference import REFERENCE_FILE, InputReference
+from bc_model.inference.last_block import LastBlock
 from bc_model.inference.precision import (
     GRAPH_FILES,
     PRECISIONS,
@@ -110,6 +111,7 @@ class Engine:
         self.scale_estimator = ScaleEstimator.load(bundle.file(SCALE_FILE)) if has_scale else None
         self._fine: dict[str, _Graph] = {}
         self._fine_lock = threading.Lock()
+        self._last_block: LastBlock | None = None
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the logits of a batch; a `ModelError` if they are not finite.
@@ -170,6 +172,42 @@ class Engine:
         pooled = np.concatenate(features)
         is_constant = self._head.is_constant(pooled)
         return BatchExplanation(self._logits(pooled), heatmaps, is_constant, contributions, pooled)
+
+    def activations_and_gradient(
+        self, pixels: np.ndarray, class_index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last activations of one image, and the gradient of a logit at every cell.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (height, width, 3), uint8
+            Network input.
+        class_index : int
+            Position of the class in `CLASSES`.
+
+        Returns
+        -------
+        ndarray of shape (map_height, map_width, channels), float32
+        ndarray of shape (channels,), float32
+            The gradient is the same at every cell, because the features are means over the cells.
+        """
+        activations, pooled = self._infer(pixels[None])
+        n_cells = activations.shape[1] * activations.shape[2]
+        return activations[0], self._head.gradient(pooled)[0, class_index] / np.float32(n_cells)
+
+    def last_block(self) -> LastBlock:
+        """Return the last residual block, which is compiled at the first use.
+
+        Raises
+        ------
+        ModelError
+            The model is no ResNet50.
+        """
+        with self._fine_lock:
+            if self._last_block is None:
+                xml, weights = (self.bundle.file(name) for name in GRAPH_FILES["f32"])
+                self._last_block = LastBlock(_read_graph(xml, weights), self.bundle)
+            return self._last_block
 
     def _compute_heatmaps(
         self, activations: np.ndarray, pooled: np.ndarray, grid: CellGrid | None

@@ -12,16 +12,23 @@ from typing import Any
 import numpy as np
 
 from bc_model.checks import check_to_json
-from bc_model.contribution_map import overlay_signed_map
+from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.declared_scale import DeclaredScale, detect_scale
 from bc_model.data.file_checks import check_file
-from bc_model.data.images import HEATMAP_KINDS, decode_image, list_image_files, read_image_bytes
+from bc_model.data.images import (
+    HEATMAP_KINDS,
+    decode_image,
+    list_image_files,
+    preprocess_image,
+    read_image_bytes,
+)
 from bc_model.errors import ImageError
 from bc_model.gradcam import compute_full_scale, encode_png, overlay_heatmap
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.evidence_location import EvidenceLocation
 from bc_model.inference.image_prediction import Prediction
+from bc_model.inference.layers import explain_layer
 from bc_model.utils.io import shorten_name, write_files_atomic
 
 MAX_STEM_BYTES = 200
@@ -52,6 +59,7 @@ def explain_file(
     scale: DeclaredScale | None = None,
     show_anyway: bool = False,
     resolution: str = "standard",
+    layers: Iterable[str] = (),
     extend: Callable[[np.ndarray, Prediction], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Classify and explain one image file and write the result.
@@ -63,6 +71,8 @@ def explain_file(
     the JSON file is written, without a class, a probability or a heatmap.
     `show_anyway` and `resolution` are those of `Classifier.predict`. The default of `scale` is the
     scale that the file states, see `bc_model.data.detect_scale`.
+    `layers` are further layers of `bc_model.inference.LAYERS` for the predicted class; they are
+    written as ``...-<layer>.png`` and ``.npy`` if the image is one field of view.
     `extend` is called with the pixels and the prediction, and returns further entries of the JSON
     file.
 
@@ -117,6 +127,9 @@ def explain_file(
         "use": "Research use only, not a diagnosis.",
     }
     files |= contribution_files
+    if prediction.is_classified and not prediction.is_tiled:
+        for layer in layers:
+            files |= _render_layer(classifier, prediction, image, layer, base)
     files[f"{base}.json"] = (json.dumps(result, indent=2, allow_nan=False) + "\n").encode()
     write_files_atomic({out / name: content for name, content in files.items()})
     if not prediction.is_classified:
@@ -190,6 +203,20 @@ def _render_contribution(
         overlay: encode_png(overlay_signed_map(image, contribution)),
         raw: _encode_npy(contribution.cells),
     }
+
+
+def _render_layer(
+    classifier: Classifier, prediction: Prediction, image: np.ndarray, layer: str, base: str
+) -> dict[str, bytes]:
+    """Return the files of a further layer by name."""
+    engine = classifier.engine.engine
+    pixels = preprocess_image(image, engine.bundle.image_size)
+    found = explain_layer(engine, pixels, layer, prediction.predicted_class or CLASSES[1])
+    if isinstance(found, ContributionMap):
+        overlay, raw = overlay_signed_map(image, found), found.cells
+    else:
+        overlay, raw = overlay_heatmap(image, found), found.raw
+    return {f"{base}-{layer}.png": encode_png(overlay), f"{base}-{layer}.npy": _encode_npy(raw)}
 
 
 def _location_to_json(location: EvidenceLocation | None) -> dict[str, Any] | None:

@@ -48,6 +48,27 @@ def test_classify_with_an_upload_shows_probability_and_layers(page: Page):
     page.get_by_role("slider").first.press("ArrowRight")
     expect(overlay).not_to_have_attribute("src", before or "", timeout=PATIENT_MS)
 
+    area = page.locator(".area")
+    page.get_by_text("What if", exact=True).first.click()
+    expect(area).to_be_visible(timeout=PATIENT_MS)
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 150, steps=4)
+    page.mouse.up()
+    difference = page.get_by_test_id("stMetricDelta")
+    expect(difference).not_to_have_text("0.000", timeout=PATIENT_MS)
+
+    page.get_by_role("button", name="Test this map").click()
+    expect(page.get_by_text("Random maps that the map beats")).to_be_visible(timeout=PATIENT_MS)
+
+    page.get_by_text("Unknown", exact=True).first.click()
+    expect(page.get_by_text("Scale unknown.", exact=True)).to_be_visible(timeout=PATIENT_MS)
+    page.get_by_text(re.compile("Show predictions of 1 blocked image anyway")).click()
+    expect(page.get_by_text("Blocked, shown anyway").first).to_be_visible(timeout=PATIENT_MS)
+
     page.get_by_text("Grad-CAM malignant", exact=True).first.click()
     expect(overlay).to_have_count(0, timeout=PATIENT_MS)
     expect(page.get_by_text("Strongest", exact=True)).to_be_visible()

@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app.components.checks import show_checks
+from app.components.classify.extra_layers import EXTRA_LAYERS, compute_layer
 from app.components.classify.failures import report_failure
 from app.components.classify.image_analysis import Preview, decode_once
 from app.components.classify.nearest_images import show_nearest_images
@@ -22,6 +23,7 @@ from app.components.layout import RESEARCH_USE, escape_markdown
 from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data import CLASSES
 from bc_model.gradcam import (
+    Heatmap,
     compute_full_scale,
     draw_probability_bar,
     encode_jpeg,
@@ -34,7 +36,9 @@ from bc_model.utils import format_with_threshold
 
 CONTRIBUTION = "contribution"
 FORCED = "Blocked, shown anyway"
-LAYERS = {CONTRIBUTION: "Contribution", **{name: f"Grad-CAM {name}" for name in CLASSES}}
+LAYERS = {
+    CONTRIBUTION: "Contribution", **{name: f"Grad-CAM {name}" for name in CLASSES}, **EXTRA_LAYERS
+}  # fmt: skip
 """Label of each layer that a card can show."""
 MARGIN_HELP = "Margin: logit of malignant minus logit of benign. All values are logits."
 MINUS = "\u2212"
@@ -92,7 +96,7 @@ def show_prediction(
         with left, report_failure(image.name):
             _show_image(image, prediction, preview)
         with right, report_failure(image.name):
-            _show_layer(image, prediction, preview, layer, opacity)
+            _show_layer(image, prediction, preview, bundle, layer, opacity)
         show_checks(prediction.checks)
         if not prediction.is_tiled:
             show_what_if(image, prediction, preview, bundle)
@@ -136,11 +140,18 @@ def _show_image(image: HeldImage, prediction: Prediction, preview: Preview) -> N
 
 
 def _show_layer(
-    image: HeldImage, prediction: Prediction, preview: Preview, layer: str, opacity: float
-) -> None:
+    image: HeldImage, prediction: Prediction, preview: Preview, bundle: Bundle, layer: str,
+    opacity: float,
+) -> None:  # fmt: skip
     st.markdown(f"**{LAYERS[layer]}**")
-    draw = _draw_contribution if layer == CONTRIBUTION else _draw_heatmap
-    drawing = draw(prediction, layer, opacity)
+    if layer in EXTRA_LAYERS:
+        if prediction.is_tiled:
+            st.markdown("This layer is for images with one field of view.")
+            return
+        drawing = _draw_extra(compute_layer(image, prediction, bundle, layer), layer, opacity)
+    else:
+        draw = _draw_contribution if layer == CONTRIBUTION else _draw_heatmap
+        drawing = draw(prediction, layer, opacity)
     _show_pixels(drawing.blend(preview.pixels), drawing.alt)
     if drawing.sentence:
         st.markdown(drawing.sentence)
@@ -197,6 +208,25 @@ def _format_sum(contribution: ContributionMap) -> str:
     left = " + ".join(f"{value:z.2f} {name}" for value, name in terms)
     equation = f"{left} = {contribution.margin:z.2f} margin"
     return equation.replace("+ -", "- ").replace("-", MINUS)
+
+
+def _draw_extra(found: Heatmap | ContributionMap, layer: str, opacity: float) -> _Drawing:
+    name = EXTRA_LAYERS[layer]
+    if isinstance(found, ContributionMap):
+        rows, columns = found.cells.shape
+        return _Drawing(
+            partial(overlay_signed_map, contribution=found, opacity=opacity),
+            alt=f"{name} over the image: blue supports benign, orange supports malignant",
+            caption=f"Change of the margin if a region is hidden; {columns} x {rows} regions.",
+            is_empty=found.is_empty,
+        )
+    rows, columns = found.raw.shape
+    return _Drawing(
+        partial(overlay_heatmap, heatmap=found, opacity=opacity),
+        alt=f"{name} for {found.class_name} over the image",
+        caption=f"For {found.class_name}, on its own scale; {columns} x {rows} cells.",
+        is_empty=found.is_empty,
+    )
 
 
 def _draw_heatmap(prediction: Prediction, name: str, opacity: float) -> _Drawing:

@@ -7,6 +7,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
+from app.components.classify.extra_layers import EXTRA_LAYERS
 from app.components.classify.failures import MAX_LISTED, Failures, report_failure
 from app.components.classify.image_analysis import load_preview, predict_image
 from app.components.classify.prediction_card import CONTRIBUTION, LAYERS, show_prediction
@@ -16,7 +17,13 @@ from bc_model.contribution_map import draw_signed_color_bar
 from bc_model.data import DeclaredScale
 from bc_model.errors import BusyError
 from bc_model.gradcam import draw_color_bar
-from bc_model.inference import Bundle, Prediction, supported_resolutions
+from bc_model.inference import (
+    OCCLUSION,
+    Bundle,
+    Prediction,
+    supported_layers,
+    supported_resolutions,
+)
 from bc_model.utils import format_count
 
 CARDS_PER_PAGE = 4
@@ -223,15 +230,18 @@ def _show_legend(bundle: Bundle) -> tuple[str, float, str]:
     str
         The selected resolution.
     """
-    choices = supported_resolutions(bundle)
+    choices, supported = supported_resolutions(bundle), supported_layers(bundle)
+    layers = [name for name in LAYERS if name not in EXTRA_LAYERS or name in supported]
+    if st.session_state.get("layer") not in layers:
+        # Another model was selected, which has fewer layers.
+        st.session_state["layer"] = CONTRIBUTION
     resolution = None
     # A row that wraps, because columns would cut off the choices in a narrow window.
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         layer = st.segmented_control(
             "Layer",
-            list(LAYERS),
+            layers,
             format_func=LAYERS.__getitem__,
-            default=CONTRIBUTION,
             required=True,
             key="layer",
             persist_state="session",
@@ -259,7 +269,7 @@ def _show_legend(bundle: Bundle) -> tuple[str, float, str]:
 
 def _show_color_bar(layer: str) -> None:
     """Show the color scale of a layer with the meaning of its ends."""
-    is_signed = layer == CONTRIBUTION
+    is_signed = layer in (CONTRIBUTION, OCCLUSION)
     bar = draw_signed_color_bar(512, 8) if is_signed else draw_color_bar(512, 8)
     ends = ("Benign", "Malignant") if is_signed else ("None", "Strongest")
     st.image(bar, width="stretch", alt=f"Color scale, {ends[0]} to {ends[1]}".lower())
