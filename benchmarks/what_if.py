@@ -13,7 +13,14 @@ import numpy as np
 
 from bc_model import load_classifier
 from bc_model.contribution_map import overlay_signed_map
-from bc_model.data import ImageChange, apply_change, decode_image, example_png, scale_of_frame
+from bc_model.data import (
+    Fill,
+    ImageChange,
+    apply_change,
+    decode_image,
+    example_png,
+    scale_of_frame,
+)
 from bc_model.gradcam import encode_jpeg
 
 N_CHANGES = 40
@@ -25,10 +32,14 @@ def main() -> None:
     image, scale = decode_image(example_png(malignant=True), ""), scale_of_frame(200, 700)
     rng = np.random.default_rng(0)
     times_ms = []
-    for _ in range(N_CHANGES + 3):
+    for number in range(N_CHANGES + 3):
         left, top = rng.uniform(0.0, 0.5, 2)
         change = ImageChange(
-            (left, top, left + 0.3, top + 0.3), brightness=rng.uniform(0.6, 1.4), stain=0.9
+            (left, top, left + 0.3, top + 0.3),
+            list(Fill)[number % 3],
+            blur_px=rng.uniform(0.0, 5.0),
+            brightness=rng.uniform(0.6, 1.4),
+            stain=0.9,
         )
         started = time.perf_counter()
         changed = apply_change(image, change)

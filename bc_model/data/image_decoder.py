@@ -138,7 +138,7 @@ def _load_deep(content: bytes, name: str) -> Image.Image:
     if converted.ndim == 3:
         converted = np.ascontiguousarray(converted[..., ::-1])  # OpenCV stores blue first.
     if alpha is not None:
-        converted = np.dstack([converted, (alpha >> 8).astype(np.uint8)])
+        converted = np.dstack([converted, (alpha // 256).astype(np.uint8)])
     return Image.fromarray(converted)
 
 

@@ -42,6 +42,7 @@ export default function ({ data, parentElement, setStateValue }) {
 
   function listen() {
     let start = null;
+    let moved = false;
     const position = (event) => {
       const bounds = area.getBoundingClientRect();
       return [
@@ -51,10 +52,12 @@ export default function ({ data, parentElement, setStateValue }) {
     };
     area.addEventListener("pointerdown", (event) => {
       start = position(event);
+      moved = false;
       area.setPointerCapture(event.pointerId);
     });
     area.addEventListener("pointermove", (event) => {
       if (!start) return;
+      moved = true;
       const [x, y] = position(event);
       state.rectangle = [
         Math.min(start[0], x), Math.min(start[1], y), Math.max(start[0], x), Math.max(start[1], y),
@@ -67,7 +70,10 @@ export default function ({ data, parentElement, setStateValue }) {
       const r = state.rectangle;
       if (r && (r[2] - r[0] < 0.01 || r[3] - r[1] < 0.01)) state.rectangle = null;
       draw();
-      send();
+      if (moved) send();
+    });
+    area.addEventListener("pointercancel", () => {
+      start = null;
     });
     area.addEventListener("keydown", (event) => {
       const moves = {
@@ -81,7 +87,7 @@ export default function ({ data, parentElement, setStateValue }) {
         const [left, top, right, bottom] = r;
         if (event.shiftKey) {
           state.rectangle = [
-            left, top, Math.max(left + STEP, clamp(right + dx)), Math.max(top + STEP, clamp(bottom + dy)),
+            left, top, clamp(Math.max(left + STEP, right + dx)), clamp(Math.max(top + STEP, bottom + dy)),
           ];
         } else {
           const x = Math.min(Math.max(dx, -left), 1 - right);

@@ -45,7 +45,10 @@ def _show(image: HeldImage, prediction: Prediction, preview: Preview, bundle: Bu
     version = st.session_state.setdefault(f"{key}-version", 0)
     left, right = st.columns(2)
     with left, report_failure(image.name):
-        st.markdown("**Drag a rectangle**")
+        st.markdown(
+            "**Drag a rectangle**",
+            help="Arrow keys move it, Shift resizes it, Escape removes it.",
+        )
         shown = downsample_to_width(preview.pixels, _WIDTH_PX)
         rectangle = select_rectangle(
             shown, alt=f"The image {image.name}", key=f"{key}-area", version=version
@@ -98,7 +101,8 @@ def _show_result(
     difference = result.prob_malignant - original.prob_malignant
     sign = MINUS if difference < -0.0005 else "+" if difference > 0.0005 else ""
     outcome, estimated = st.columns(2)
-    outcome.metric("Outcome", str(result.outcome).capitalize())
+    label = "Blocked, shown anyway" if result.is_forced else "Outcome"
+    outcome.metric(label, str(result.outcome).capitalize())
     estimated.metric(
         "Estimated probability of malignancy",
         probability,

@@ -126,7 +126,7 @@ def test_load_dataset_unusable_files_do_not_stop_reading(tmp_path: Path) -> None
     kept.with_name("SOB_B_A-14-100A-40-003.png").write_bytes(b"not an image")
     kept.with_name("SOB_B_A-14-100A-40-004.png").write_bytes(kept.read_bytes()[:-300])
     Image.new("RGB", (31, 400)).save(kept.with_name("SOB_B_A-14-100A-40-005.png"))
-    Image.new("I;16", (40, 40)).save(kept.with_name("SOB_B_A-14-100A-40-006.png"))
+    Image.new("F", (40, 40)).save(kept.with_name("SOB_B_A-14-100A-40-006.tif"))
     dataset = load_dataset(tmp_path)
     assert [Path(path).name for path in dataset.images["path"]] == [B_1]
     assert reasons(dataset) == {
@@ -134,7 +134,7 @@ def test_load_dataset_unusable_files_do_not_stop_reading(tmp_path: Path) -> None
         "SOB_B_A-14-100A-40-003.png": "unreadable",
         "SOB_B_A-14-100A-40-004.png": "unreadable",
         "SOB_B_A-14-100A-40-005.png": "too small",
-        "SOB_B_A-14-100A-40-006.png": "unsupported",
+        "SOB_B_A-14-100A-40-006.tif": "unsupported",
     }
 
 
