@@ -36,8 +36,8 @@ def grad_cam_plus_plus(activations: np.ndarray, gradients: np.ndarray) -> np.nda
     Examples
     --------
     >>> activations = np.array([[[1.0], [3.0]]], np.float32)
-    >>> grad_cam_plus_plus(activations, np.ones_like(activations)).round(3).tolist()
-    [[0.167, 0.5]]
+    >>> grad_cam_plus_plus(activations, np.ones_like(activations)).astype(float).round(2).tolist()
+    [[0.33, 1.0]]
     """
     squares = np.square(gradients)
     denominators = 2.0 * squares + squares * gradients * activations.sum(axis=(0, 1))

@@ -44,7 +44,7 @@ _BLUR = 0.06
 """Standard deviation of the blur that removes a region, relative to the width."""
 _BLOB = 0.3
 """Standard deviation of the center blob, relative to each side."""
-_CI_LEVEL = 0.95
+_CI_LEVEL, _ALPHA = 0.95, 0.05
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,14 @@ class Faithfulness:
 
     @property
     def is_better_than_random(self) -> bool:
-        """True if the map beats random maps more often than by chance (lower limit above 0.5)."""
-        return self.ci_low > 0.5
+        """True if a random map would have such a rank in at most 5 % of the cases."""
+        return self.p_value <= _ALPHA
+
+    @property
+    def p_value(self) -> float:
+        """Probability that a random map has at least this rank (one-sided permutation test)."""
+        n_not_beaten = sum(score >= self.score for score in self.random_scores)
+        return (1 + n_not_beaten) / (1 + len(self.random_scores))
 
     @property
     def checks(self) -> tuple[Check, ...]:

@@ -75,7 +75,7 @@ def _show_result(result: Faithfulness) -> None:
         st.metric("Random maps that the map beats", f"{result.proportion:.0%}")
         st.caption(
             f"95 % interval {result.ci_low:.0%} to {result.ci_high:.0%}; "
-            f"{len(result.random_scores)} random maps."
+            f"{len(result.random_scores)} random maps; p = {result.p_value:.2f}."
         )
     with chart:
         st.altair_chart(
