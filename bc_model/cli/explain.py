@@ -75,11 +75,13 @@ def explain(
 
     def extend(image: np.ndarray, prediction: inference.Prediction) -> dict[str, Any]:
         entries: dict[str, Any] = {}
-        if views and prediction.is_classified:
+        # These compare one field of view with others.
+        is_one_field = prediction.is_classified and not prediction.is_tiled
+        if views and is_one_field:
             entries["views"] = _describe_views(classifier.predict_views(image))
-        if trust_test and prediction.is_classified and not prediction.is_tiled:
+        if trust_test and is_one_field:
             entries["trust_test"] = _test_map(classifier, image, prediction)
-        if reference is not None and prediction.is_classified:
+        if reference is not None and is_one_field:
             entries |= _describe_nearest(
                 classifier, reference, image, prediction.name, nearest or 1
             )

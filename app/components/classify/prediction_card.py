@@ -101,8 +101,8 @@ def show_prediction(
         if not prediction.is_tiled:
             show_what_if(image, prediction, preview, bundle)
             show_trust_test(image, prediction, bundle)
-        show_view_spread(image, bundle)
-        show_nearest_images(image, bundle)
+            show_view_spread(image, bundle)
+            show_nearest_images(image, bundle)
 
 
 def _show_class(prediction: Prediction, bundle: Bundle) -> None:
