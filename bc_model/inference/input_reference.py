@@ -185,10 +185,11 @@ class InputReference:
         if focus < warning:
             severity = Severity.BLOCKING if focus < blocking else Severity.WARNING
             yield make_check("BC170", severity, focus=focus, limit=warning)
+        distance = float(self.texture.measure(texture[None])[0])
         if values["flat"] > self.max_flat:
-            yield make_check("BC176", flat_percent=100 * values["flat"], distance=1.0)
+            relative = distance / self.texture_limits[0]
+            yield make_check("BC176", flat_percent=100 * values["flat"], distance=relative)
         else:
-            distance = float(self.texture.measure(texture[None])[0])
             yield from _check_distance("BC176", distance, self.texture_limits, values["flat"])
         distance = float(self.color.measure(measurements[None, COLORS])[0])
         yield from _check_distance("BC177", distance, self.color_limits)
