@@ -207,6 +207,11 @@ MESSAGES: dict[str, Message] = {
         "Color unlike training",
         "The colors differ from the training images (distance {distance:.1f} times the limit).",
     ),
+    "BC178": _warning(
+        "No class stated",
+        "The image is unusual ({reasons:list}), so that the outcome is uncertain at any "
+        "probability.",
+    ),
     "BC182": _info(
         "Location of the evidence",
         "{region:list}; {background_percent:.0f} % of the evidence lies on background.",

@@ -106,7 +106,8 @@ def _report(table: pd.DataFrame) -> None:
     is_open = ~table["is_blocked"]
     table["open_above_0.9"] = is_open & (table["prob_malignant"] > 0.9)
     table["open_below_0.1"] = is_open & (table["prob_malignant"] < 0.1)
-    columns = ["is_blocked", "is_stopped", "open_above_0.9", "open_below_0.1"]
+    table["class_above_0.9"] = ~table["is_stopped"] & (table["prob_malignant"] > 0.9)
+    columns = ["is_blocked", "is_stopped", "open_above_0.9", "open_below_0.1", "class_above_0.9"]
     _write("\n" + table.groupby("kind", sort=False)[columns].mean().round(3).to_string() + "\n")
     is_real = table["kind"].str.startswith("real")
     for name, part in (("foreign", table[~is_real]), ("real", table[is_real])):
@@ -114,7 +115,8 @@ def _report(table: pd.DataFrame) -> None:
             f"{name}: {len(part)} images, {part['is_blocked'].mean():.1%} blocked, "
             f"{part['is_stopped'].mean():.1%} blocked or uncertain, "
             f"{part['open_above_0.9'].sum()} unblocked above 0.9, "
-            f"{part['open_below_0.1'].sum()} unblocked below 0.1\n"
+            f"{part['open_below_0.1'].sum()} unblocked below 0.1, "
+            f"{part['class_above_0.9'].sum()} above 0.9 with a class\n"
         )
     real = table[is_real]
     by_case = real.groupby("case")["is_blocked"].mean().mean()

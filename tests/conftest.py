@@ -142,7 +142,9 @@ def reference_bundle(
         cv2.resize(read_image(synthetic_dataset / path), (32, 32), interpolation=cv2.INTER_AREA)
         for path in images["path"]
     ]
-    return add_input_reference(open_bundle(folder), np.stack(pixels), images["case"].to_numpy(str))
+    cases = images["case"].to_numpy(str)
+    enlarged = np.zeros(len(cases), bool)
+    return add_input_reference(open_bundle(folder), np.stack(pixels), cases, enlarged)
 
 
 @pytest.fixture

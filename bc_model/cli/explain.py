@@ -132,7 +132,7 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
         shown, threshold = format_with_threshold(result["prob_malignant"], result["threshold"])
         click.echo(
             f"{file}: estimated probability of malignancy {shown}, "
-            f"predicted {result['predicted_class']} (threshold {threshold})"
+            f"outcome {result['outcome']} (threshold {threshold})"
         )
         if result["is_forced"]:
             click.echo("  blocked, shown anyway: the prediction is not reliable")
@@ -143,7 +143,7 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
             )
         if band := result["uncertain_band"]:
             low, high = band
-            click.echo(f"  outcome {result['outcome']} (uncertain from {low:.3f} to {high:.3f})")
+            click.echo(f"  uncertain range {low:.3f} to {high:.3f}")
     if views := result.get("views"):
         click.echo(
             f"  {len(views['prob_malignant'])} views: mean {views['mean']:.3f}, standard deviation "

@@ -199,6 +199,26 @@ def has_official_shape(height: int, width: int) -> bool:
     return abs(width / height / FIELD_RATIO - 1.0) <= 0.02
 
 
+def is_enlarged(width_px: int, height_px: int, image_size: tuple[int, int]) -> bool:
+    """Return whether an image has fewer pixels than the network input in a direction.
+
+    Enlarging makes it less sharp than training images.
+
+    Parameters
+    ----------
+    width_px, height_px : int
+        Size of the image.
+    image_size : (int, int)
+        Height and width of the network input, px.
+
+    Examples
+    --------
+    >>> is_enlarged(700, 460, (224, 336)), is_enlarged(224, 224, (224, 336))
+    (False, True)
+    """
+    return width_px < image_size[1] or height_px < image_size[0]
+
+
 def list_image_files(root: Path) -> list[Path]:
     """Return the image files in a folder and its subfolders, sorted, without heatmaps.
 

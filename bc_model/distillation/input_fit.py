@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from bc_model.data.declared_scale import scale_of_frame
-from bc_model.data.images import FRAME_PX
+from bc_model.data.images import FRAME_PX, is_enlarged
 from bc_model.distillation.data import TrainingImages
 from bc_model.inference.bundle import Bundle, file_sha256
 from bc_model.inference.input_reference import add_input_reference
@@ -40,7 +40,11 @@ def write_input_files(bundle: Bundle, source: TrainingImages) -> Bundle:
         )
     magnifications = source.table["magnification"].to_numpy(int)
     is_served = np.isin(magnifications, bundle.card.scale.magnifications)
-    return add_input_reference(bundle, source.pixels[is_served], source.case[is_served])
+    fields = [source.frames[i] for i in np.flatnonzero(is_served)]
+    enlarged = np.array(
+        [is_enlarged(field.shape[1], field.shape[0], bundle.image_size) for field in fields]
+    )
+    return add_input_reference(bundle, source.pixels[is_served], source.case[is_served], enlarged)
 
 
 def fit_scale(source: TrainingImages, bundle: Bundle, seed: int = 0) -> ScaleEstimator | None:

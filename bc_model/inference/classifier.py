@@ -23,12 +23,17 @@ from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.evidence_location import compute_cell_um, locate_evidence
 from bc_model.inference.fine_graph import RESOLUTIONS
-from bc_model.inference.image_prediction import Prediction, TilePrediction, is_inside
+from bc_model.inference.image_prediction import (
+    INPUT_WARNINGS,
+    Prediction,
+    TilePrediction,
+    is_inside,
+)
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.precision import fastest_precision
-from bc_model.inference.scale_check import texture_features
 from bc_model.inference.seen_images import check_seen
 from bc_model.inference.suitability import measure_field
+from bc_model.inference.texture import texture_features
 from bc_model.inference.tiling import TilePlan, cell_stride_px, plan_tiles, whole_image
 from bc_model.inference.views import ViewSpread, predict_views
 
@@ -152,6 +157,9 @@ class Classifier:
         band = self.bundle.uncertain_band
         if band is not None and is_inside(probability, band):
             found.append(make_check("BC191", low=band[0], high=band[1]))
+        unusual = [check.title for check in found if check.code in INPUT_WARNINGS]
+        if unusual and not is_forced:
+            found.append(make_check("BC178", reasons=unusual))
         heatmaps, contribution = _merge_maps(
             explained, used, plan, self.bundle, RESOLUTIONS[resolution]
         )
@@ -182,7 +190,7 @@ class Classifier:
     ) -> Iterator[_Explained]:
         for i, pixels in enumerate(plan.cut(scaled)):
             explanation = self.engine.explain_one(pixels, resolution)
-            texture, checks = check_field(self.engine.engine, pixels)
+            texture, checks = check_field(self.engine.engine, pixels, is_enlarged=plan.is_enlarged)
             if explanation.is_constant:
                 checks = (make_check("BC106"), *checks)
             if progress:
@@ -274,7 +282,9 @@ def _model_path(source: str | Path) -> Path:
     return included if included.is_dir() else path
 
 
-def check_field(engine: Engine, pixels: np.ndarray) -> tuple[np.ndarray | None, tuple[Check, ...]]:
+def check_field(
+    engine: Engine, pixels: np.ndarray, *, is_enlarged: bool = False
+) -> tuple[np.ndarray | None, tuple[Check, ...]]:
     """Return the texture of one field of view, and its failed checks.
 
     Parameters
@@ -283,11 +293,13 @@ def check_field(engine: Engine, pixels: np.ndarray) -> tuple[np.ndarray | None, 
         The model with its input reference.
     pixels : ndarray of shape (height, width, 3), uint8
         Input of the network.
+    is_enlarged : bool
+        True if the image had fewer pixels in a direction.
 
     Returns
     -------
     ndarray of shape (n_features,), float32, or None
-        See `bc_model.inference.scale_check.texture_features`. None if the model does not use it.
+        See `bc_model.inference.texture.texture_features`. None if the model does not use it.
     tuple of Check
     """
     reference = engine.input_reference
@@ -296,7 +308,7 @@ def check_field(engine: Engine, pixels: np.ndarray) -> tuple[np.ndarray | None, 
     staining = check_staining(pixels, engine.bundle.card)
     checks = [staining] if staining else []
     if reference is not None and texture is not None:
-        checks += reference.check(measure_field(pixels), texture)
+        checks += reference.check(measure_field(pixels), texture, is_enlarged=is_enlarged)
     return texture, tuple(checks)
 
 

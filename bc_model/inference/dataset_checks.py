@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 
 from bc_model.checks import Check, Severity, is_blocked, make_check
-from bc_model.data.images import Decode, decode_image, preprocess_image, read_image
+from bc_model.data.images import (
+    Decode,
+    decode_image,
+    is_enlarged,
+    preprocess_image,
+    read_image,
+)
 from bc_model.inference.classifier import check_field
 from bc_model.inference.engine import Engine
 
@@ -55,7 +61,10 @@ def check_files(
     rows = []
     for i, path in enumerate(paths):
         image = read_image(root / path, decode=decode)
-        checks = check_field(engine, preprocess_image(image, engine.bundle.image_size))[1]
+        size = engine.bundle.image_size
+        enlarged = is_enlarged(image.shape[1], image.shape[0], size)
+        pixels = preprocess_image(image, size)
+        checks = check_field(engine, pixels, is_enlarged=enlarged)[1]
         blocking = [check for check in checks if check.severity == Severity.BLOCKING]
         rows.append(
             {

@@ -11,8 +11,12 @@ from bc_model.gradcam import Heatmap
 from bc_model.inference.evidence_location import EvidenceLocation
 from bc_model.inference.tiling import Tile
 
-_REVEALING = frozenset({"BC183", "BC191"})
-"""Codes of checks that reveal the result of an image."""
+INPUT_WARNINGS = frozenset({"BC162", "BC170", "BC176", "BC177"})
+"""Codes of input checks with a limit for a warning and one that blocks. No class is stated for an
+image beyond the first limit, because the error rate of the model on such images is unknown."""
+
+_REVEALING = frozenset({"BC178", "BC183", "BC191"})
+"""Codes of checks that are stated only beside a result."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,16 @@ class Prediction:
 
     @property
     def outcome(self) -> str | None:
-        """'benign', 'malignant' or 'uncertain'; None if a blocking check failed."""
+        """'benign', 'malignant' or 'uncertain'; None if a blocking check failed.
+
+        Uncertain are probabilities inside of the uncertain range, and images with a warning of one
+        of the checks `INPUT_WARNINGS`.
+        """
         if self.prob_malignant is None:
             return None
+        is_unusual = any(check.code in INPUT_WARNINGS for check in self.checks)
         is_uncertain = is_inside(self.prob_malignant, self.uncertain_band)
+        is_uncertain |= is_unusual and not self.is_forced
         return "uncertain" if is_uncertain else self.predicted_class
 
     @property

@@ -25,8 +25,8 @@ from bc_model.checks import Check, Severity, make_check
 from bc_model.errors import BundleError, DataError
 from bc_model.inference.bundle import Bundle, file_sha256
 from bc_model.inference.model_card import write_model_card
-from bc_model.inference.scale_check import texture_features
 from bc_model.inference.suitability import COLORS, MEASUREMENTS, measure_field
+from bc_model.inference.texture import N_FEATURES, texture_features
 from bc_model.utils.arrays import read_npz
 from bc_model.utils.io import write_bytes_atomic
 
@@ -40,14 +40,20 @@ MIN_REFERENCE_CASES, MAX_REFERENCE_IMAGES = 10, 1000
 """With fewer cases, quantiles over left-out cases have no meaning. More images take minutes."""
 
 _SHRINKAGE = 0.1
-_N_COLOR, _N_TEXTURE = 8, 30
+_N_COLOR, _N_TEXTURE = 8, 60
 """Principal components."""
 _MIN_RESIDUAL = 1e-3
 """Smallest mean squared residual, relative to the variance of the features."""
 _CLIP = 30.0
 """Standardized values are clipped, so that a feature without variance has no infinite distance."""
-_WARNING_QUANTILE, _BLOCKING_QUANTILE = 0.98, 0.995
-_BLOCKING_MARGIN = 1.1
+_WARNING_QUANTILE = 0.98
+_COLOR_FACTOR, _TEXTURE_FACTOR = 2.0, 1.5
+"""Distance from which an image is blocked, relative to that of a warning. Colors differ between
+laboratories, so that their limit is wider."""
+_FOCUS_MARGIN = 0.35
+"""Below the 1st percentile of the focus, relative to its distance from the median."""
+_MIN_FOCUS_IMAGES = 20
+"""Percentiles of fewer images are too uncertain for limits of their own."""
 _FOCUS, _FLAT = MEASUREMENTS.index("focus"), MEASUREMENTS.index("flat")
 _FLAT_MARGIN = 0.15
 """Above the 99th percentile of the proportion of flat pixels. Screenshots have more than 0.8."""
@@ -107,11 +113,12 @@ class InputReference:
     Attributes
     ----------
     color, texture : Distance
-        Of the measurements of color, and of `bc_model.inference.scale_check.texture_features`.
+        Of the measurements of color, and of `bc_model.inference.texture.texture_features`.
     color_limits, texture_limits : tuple of float
         Distances from which an image has a warning, and is blocked.
-    focus_limits : tuple of float
-        Values of the focus below which an image has a warning, and is blocked.
+    focus_limits, enlarged_focus_limits : tuple of float
+        Values of the focus below which an image has a warning, and is blocked; the latter for
+        images that have fewer pixels than the network input in a direction. Enlarging blurs them.
     max_flat : float
         Largest proportion of flat pixels.
     """
@@ -121,11 +128,16 @@ class InputReference:
     color_limits: tuple[float, float]
     texture_limits: tuple[float, float]
     focus_limits: tuple[float, float]
+    enlarged_focus_limits: tuple[float, float]
     max_flat: float
 
     @classmethod
     def fit(
-        cls, measurements: np.ndarray, textures: np.ndarray, cases: np.ndarray
+        cls,
+        measurements: np.ndarray,
+        textures: np.ndarray,
+        cases: np.ndarray,
+        is_enlarged: np.ndarray,
     ) -> InputReference:
         """Fit to training images.
 
@@ -134,9 +146,11 @@ class InputReference:
         measurements : ndarray of shape (n, len(MEASUREMENTS))
             From `bc_model.inference.suitability.measure_field`.
         textures : ndarray of shape (n, n_features)
-            From `bc_model.inference.scale_check.texture_features`.
+            From `bc_model.inference.texture.texture_features`.
         cases : ndarray of shape (n,)
             At least two cases. All images of one case are left out together.
+        is_enlarged : ndarray of shape (n,), bool
+            Images with fewer pixels than the network input in a direction.
 
         Raises
         ------
@@ -148,18 +162,20 @@ class InputReference:
                 "The input checks need images of at least two cases, got one. Add a case."
             )
         colors = measurements[:, COLORS]
-        focus = measurements[:, _FOCUS]
-        low, median = np.quantile(focus, [0.01, 0.5])
+        sharp, enlarged = _fit_focus(measurements[:, _FOCUS], is_enlarged)
         return cls(
             Distance.fit(colors, _N_COLOR),
             Distance.fit(textures, _N_TEXTURE),
-            _limits(_left_out_distances(colors, cases, _N_COLOR)),
-            _limits(_left_out_distances(textures, cases, _N_TEXTURE)),
-            (float(low), float(low - 0.5 * (median - low))),
+            _limits(_left_out_distances(colors, cases, _N_COLOR), _COLOR_FACTOR),
+            _limits(_left_out_distances(textures, cases, _N_TEXTURE), _TEXTURE_FACTOR),
+            sharp,
+            enlarged,
             float(np.quantile(measurements[:, _FLAT], 0.99) + _FLAT_MARGIN),
         )
 
-    def check(self, measurements: np.ndarray, texture: np.ndarray) -> Iterator[Check]:
+    def check(
+        self, measurements: np.ndarray, texture: np.ndarray, *, is_enlarged: bool = False
+    ) -> Iterator[Check]:
         """Yield the failed checks of one field of view.
 
         BC170 (out of focus), BC171 (too little tissue), BC172 (dark surround), BC173 (pen), BC174
@@ -169,9 +185,12 @@ class InputReference:
         ----------
         measurements : ndarray of shape (len(MEASUREMENTS),)
         texture : ndarray of shape (n_features,)
+        is_enlarged : bool
+            True if the field has fewer pixels than the network input in a direction.
         """
         values = dict(zip(MEASUREMENTS, measurements.tolist(), strict=True))
-        focus, (warning, blocking) = values["focus"], self.focus_limits
+        focus = values["focus"]
+        warning, blocking = self.enlarged_focus_limits if is_enlarged else self.focus_limits
         if values["tissue"] < MIN_TISSUE:
             yield make_check("BC171", percent=100 * values["tissue"], limit=100 * MIN_TISSUE)
         if values["dark"] > 2 / 3 or values["brightness"] < 60:
@@ -201,7 +220,10 @@ class InputReference:
             for name in ("color", "texture")
             for part in _PARTS
         }
-        limits = [*self.color_limits, *self.texture_limits, *self.focus_limits, self.max_flat]
+        limits = (
+            *(*self.color_limits, *self.texture_limits),
+            *(*self.focus_limits, *self.enlarged_focus_limits, self.max_flat),
+        )
         arrays["limits"] = np.array(limits, np.float32)
         np.savez(path, allow_pickle=False, **arrays)
 
@@ -221,17 +243,19 @@ class InputReference:
             ) from error
         are_finite = all(np.isfinite(array).all() for array in arrays.values())
         if (
-            limits.shape != (7,)
+            limits.shape != (9,)
             or not are_finite
             or not _is_consistent(color, len(COLORS))
-            or not _is_consistent(texture, len(texture.mean))
+            or not _is_consistent(texture, N_FEATURES)
         ):
             raise BundleError(f"The arrays in {path} do not fit together. Copy the model again.")
-        a, b, c, d, e, f, flat = (float(value) for value in limits)
-        return cls(color, texture, (a, b), (c, d), (e, f), flat)
+        a, b, c, d, e, f, g, h, flat = (float(value) for value in limits)
+        return cls(color, texture, (a, b), (c, d), (e, f), (g, h), flat)
 
 
-def add_input_reference(bundle: Bundle, pixels: np.ndarray, cases: np.ndarray) -> Bundle:
+def add_input_reference(
+    bundle: Bundle, pixels: np.ndarray, cases: np.ndarray, is_enlarged: np.ndarray
+) -> Bundle:
     """Fit a reference to training images, and return the bundle that contains it.
 
     Parameters
@@ -242,11 +266,14 @@ def add_input_reference(bundle: Bundle, pixels: np.ndarray, cases: np.ndarray) -
         Network inputs of training images.
     cases : ndarray of shape (n,)
         Their cases, at least `MIN_REFERENCE_CASES`.
+    is_enlarged : ndarray of shape (n,), bool
+        Images with fewer pixels than the network input in a direction.
     """
     reference = InputReference.fit(
         np.stack([measure_field(image) for image in pixels]),
         np.stack([texture_features(image) for image in pixels]),
         cases,
+        is_enlarged,
     )
     path = bundle.folder / REFERENCE_FILE
     buffer = io.BytesIO()
@@ -277,9 +304,22 @@ def _left_out_distances(features: np.ndarray, cases: np.ndarray, n_components: i
     return distances
 
 
-def _limits(distances: np.ndarray) -> tuple[float, float]:
-    warning, blocking = np.quantile(distances, [_WARNING_QUANTILE, _BLOCKING_QUANTILE])
-    return float(warning), float(blocking) * _BLOCKING_MARGIN
+def _limits(distances: np.ndarray, factor: float) -> tuple[float, float]:
+    warning = float(np.quantile(distances, _WARNING_QUANTILE))
+    return warning, factor * warning
+
+
+def _fit_focus(focus: np.ndarray, is_enlarged: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Return the limits for images that are not enlarged, and for enlarged ones.
+
+    If there are too few of one kind, all images give its limits.
+    """
+    limits = []
+    for mask in (~is_enlarged, is_enlarged):
+        values = focus[mask] if mask.sum() >= _MIN_FOCUS_IMAGES else focus
+        low, median = np.quantile(values, [0.01, 0.5])
+        limits.append((float(low), float(low - _FOCUS_MARGIN * (median - low))))
+    return tuple(limits)
 
 
 def _is_consistent(distance: Distance, n_features: int) -> bool:

@@ -2,11 +2,8 @@
 
 The features of a classifier do not show the scale, because training with resized views makes them
 independent of it. The texture does: nuclei and fibers have the size that they have. A kernel ridge
-regression predicts the µm per pixel from the energy and the shape of the bands of a Laplacian
-pyramid [1]_ of the stains.
-
-.. [1] Burt, P. J. and Adelson, E. H. "The Laplacian Pyramid as a Compact Image Code." IEEE
-   Transactions on Communications 31(4), 1983.
+regression predicts the µm per pixel from the features of structures in
+`bc_model.inference.texture.texture_features`.
 """
 
 from __future__ import annotations
@@ -20,8 +17,8 @@ import cv2
 import numpy as np
 
 from bc_model.checks import Check, Severity, make_check
-from bc_model.data.stain import optical_density, unmix_density
 from bc_model.errors import BundleError, DataError
+from bc_model.inference.texture import N_STRUCTURE, texture_features
 from bc_model.utils.arrays import read_npz
 
 SCALE_FILE = "scale.npz"
@@ -30,8 +27,7 @@ WARNING_OCTAVES, BLOCKING_OCTAVES = 0.5, 0.75
 """Accepted differences of the estimated from the declared scale. Of the frames of left-out cases,
 97 % are within 0.75 octaves."""
 
-_LEVELS = 6
-_GAMMA, _PENALTY = 0.003, 0.1
+_GAMMA, _PENALTY = 0.002, 0.1
 _VIEWS_PER_IMAGE = 10
 _OCTAVES_FINER, _OCTAVES_COARSER = 1.75, 2.0
 _MAX_SUPPORT = 4000
@@ -92,7 +88,7 @@ class ScaleEstimator:
         )
 
     def _predict(self, features: np.ndarray) -> np.ndarray:
-        x = (features - self.mean) / self.sd
+        x = (features[:, :N_STRUCTURE] - self.mean) / self.sd
         kernel = np.exp(-_GAMMA * _squared_distances(x, self.support.astype(np.float32)))
         return np.einsum("nm,m->n", kernel, self.weights) + self.offset
 
@@ -116,55 +112,10 @@ class ScaleEstimator:
         n_views, n_features = support.shape if support.ndim == 2 else (0, 0)
         shapes = (mean.shape, sd.shape, weights.shape, offset.shape)
         are_finite = all(np.isfinite(array).all() for array in arrays.values())
-        if shapes != ((n_features,), (n_features,), (n_views,), ()) or not are_finite:
+        expected = ((N_STRUCTURE,), (N_STRUCTURE,), (n_views,), ())
+        if shapes != expected or n_features != N_STRUCTURE or not are_finite:
             raise BundleError(f"The arrays in {path} do not fit together. Copy the model again.")
         return cls(mean, sd, support, weights, float(offset))
-
-
-def texture_features(pixels: np.ndarray) -> np.ndarray:
-    """Return features of the texture at all scales, shape (n_features,), float32.
-
-    For each band of the Laplacian pyramids of hematoxylin, eosin and optical density: the logarithm
-    of its standard deviation relative to the image, skewness, kurtosis, mean magnitude, and the
-    correlation of magnitudes between neighboring bands.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (height, width, 3), uint8
-        Network input. At least 64 pixels per side.
-    """
-    density = optical_density(pixels)
-    level = unmix_density(density)
-    level[..., 2] = density.mean(axis=2)
-    total = cv2.meanStdDev(level)[1].ravel() + 1e-4
-    features: list[np.ndarray] = []
-    finer: np.ndarray | None = None
-    for _ in range(_LEVELS):
-        smaller = cv2.pyrDown(level)
-        band = level - cv2.pyrUp(smaller, dstsize=(level.shape[1], level.shape[0]))
-        magnitudes = np.abs(band)
-        # One row for each stain, because sums along contiguous rows are five times faster.
-        values = np.ascontiguousarray(band.reshape(-1, 3).T)
-        squares = np.square(values)
-        n_pixels = values.shape[1]
-        sd = np.sqrt(squares.mean(axis=1)) + 1e-5
-        means = np.abs(values).mean(axis=1)
-        cubes = np.einsum("cn,cn->c", squares, values) / n_pixels
-        fourths = np.einsum("cn,cn->c", squares, squares) / n_pixels
-        features += [
-            np.log(sd / total),
-            np.clip(cubes / sd**3, -5.0, 5.0),
-            np.log(fourths / sd**4 + 1e-6),
-            np.log(means / sd + 1e-6),
-        ]
-        if finer is not None:
-            size = (band.shape[1], band.shape[0])
-            below = cv2.resize(finer, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
-            product = np.einsum("nc,nc->c", below, magnitudes.reshape(-1, 3)) / n_pixels
-            features.append(product / (below.mean(axis=0) * means + 1e-8))
-        finer, level = magnitudes, smaller
-    features.append(np.log(level.reshape(-1, 3).std(axis=0) / total + 1e-3))
-    return np.concatenate(features).astype(np.float32)
 
 
 def fit_scale_estimator(
@@ -187,7 +138,7 @@ def fit_scale_estimator(
     features, targets = [], []
     for image, mpp in zip(images, mpps, strict=True):
         for view, factor in _views(image, input_size, rng):
-            features.append(texture_features(view))
+            features.append(texture_features(view)[:N_STRUCTURE])
             targets.append(math.log2(mpp * factor))
     stacked, octaves = np.stack(features), np.array(targets)
     mean, sd = stacked.mean(axis=0), stacked.std(axis=0) + 1e-6

@@ -16,7 +16,13 @@ import numpy as np
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import MPP_RANGE
 from bc_model.data.declared_scale import DeclaredScale
-from bc_model.data.images import FIELD_PX, crop_to_field, field_of_view, preprocess_image
+from bc_model.data.images import (
+    FIELD_PX,
+    crop_to_field,
+    field_of_view,
+    is_enlarged,
+    preprocess_image,
+)
 from bc_model.gradcam import CellGrid, find_cell_grid
 from bc_model.inference.model_card import ModelCard
 from bc_model.model import BACKBONES
@@ -103,6 +109,12 @@ class TilePlan:
         """Pixels of the network input per pixel of the image, geometric mean of both directions."""
         _, _, height, width = self.field
         return math.sqrt(self.scaled_size[0] * self.scaled_size[1] / (height * width))
+
+    @property
+    def is_enlarged(self) -> bool:
+        """True if the image has fewer pixels than the network input in a direction."""
+        _, _, height, width = self.field
+        return is_enlarged(width, height, self.scaled_size)
 
     def is_comparable(self, card: ModelCard) -> bool:
         """Return whether the texture of the image can be compared with its declared scale.

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, load_dataset
-from bc_model.data.images import list_image_files
+from bc_model.data.images import is_enlarged, list_image_files
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot, training_size
 from bc_model.data.registry import find_images_dir
 from bc_model.data.splits import (
@@ -535,7 +535,12 @@ class Trainer:
         rows = rows.sample(min(len(rows), MAX_REFERENCE_IMAGES), random_state=self.config.seed)
         try:
             pixels = load_pixels(self.dataset.root, list(rows["path"]), bundle.image_size)
-            return add_input_reference(bundle, pixels, rows["case"].to_numpy(str))
+            images = self.dataset.images.set_index("path").loc[rows["path"]]
+            shapes = zip(images["width_px"], images["height_px"], strict=True)
+            enlarged = np.array(
+                [is_enlarged(width, height, bundle.image_size) for width, height in shapes]
+            )
+            return add_input_reference(bundle, pixels, rows["case"].to_numpy(str), enlarged)
         except (BcModelError, OSError) as error:  # The run does not need it.
             logger.warning("The input reference was not saved: %s", error)
             return bundle

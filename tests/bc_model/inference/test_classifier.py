@@ -221,6 +221,25 @@ def test_predict_in_the_uncertain_range_is_uncertain(
     assert [check.code for check in prediction.checks if check.code == "BC191"] == found
 
 
+@pytest.mark.parametrize(("severity", "outcome"), [("warning", "uncertain"), ("blocking", None)])
+def test_an_unusual_image_has_no_class_at_any_probability(
+    severity: str, outcome: str | None, card: ModelCard
+) -> None:
+    engine = engine_with((0.0, 9.0), card)
+    unusual = make_check("BC170", Severity(severity), focus=4.0, limit=5.0)
+    engine.engine.input_reference = SimpleNamespace(check=lambda *_, **__: [unusual])
+    prediction = predict(engine)
+    assert prediction.outcome == outcome
+    found = [check for check in prediction.checks if check.code == "BC178"]
+    assert len(found) == (outcome == "uncertain")
+    if outcome:
+        assert prediction.predicted_class == "malignant"
+        assert "out of focus" in found[0].message.lower()
+    shown = Classifier(engine).predict(image(), name="a.png", show_anyway=True)
+    assert shown.outcome == (outcome or "malignant")
+    assert shown.is_forced == (outcome is None)
+
+
 def test_predict_that_is_blocked_has_no_outcome_and_does_not_reveal_the_range(
     card: ModelCard,
 ) -> None:

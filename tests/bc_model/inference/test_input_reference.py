@@ -11,8 +11,8 @@ from bc_model.checks import Severity
 from bc_model.data.image_operations import fluorescence_like, ihc_like
 from bc_model.errors import BundleError, DataError
 from bc_model.inference.input_reference import Distance, InputReference
-from bc_model.inference.scale_check import texture_features
-from bc_model.inference.suitability import measure_field
+from bc_model.inference.suitability import MEASUREMENTS, measure_field
+from bc_model.inference.texture import texture_features
 
 
 def make_tissue(rng: np.random.Generator) -> np.ndarray:
@@ -38,7 +38,7 @@ def reference() -> InputReference:
     rng = np.random.default_rng(0)
     images = [make_tissue(rng) for _ in range(60)]
     cases = np.array([str(i // 6) for i in range(60)])
-    return InputReference.fit(*measure(images), cases)
+    return InputReference.fit(*measure(images), cases, np.zeros(60, bool))
 
 
 def codes(reference: InputReference, image: np.ndarray) -> dict[str, Severity]:
@@ -100,6 +100,28 @@ def test_unsuitable_images_are_blocked_for_the_right_reason(reference: InputRefe
             assert Severity.BLOCKING in found.values(), (code, found)
 
 
+def test_enlarged_images_have_their_own_limits_of_the_focus() -> None:
+    """Worked by hand: 1st percentile 1.2 and 4.2, median 11 and 14, margin 0.35."""
+    rng = np.random.default_rng(0)
+    measurements = rng.standard_normal((42, len(MEASUREMENTS)))
+    measurements[:21, 0] = np.arange(1, 22)
+    measurements[21:, 0] = np.arange(4, 25)
+    is_enlarged = np.arange(42) < 21
+    cases = np.arange(42) % 7
+    textures = rng.standard_normal((42, 140))
+    fitted = InputReference.fit(measurements, textures, cases, is_enlarged)
+    assert fitted.enlarged_focus_limits == pytest.approx((1.2, 1.2 - 0.35 * 9.8))
+    assert fitted.focus_limits == pytest.approx((4.2, 4.2 - 0.35 * 9.8))
+    values = np.full(len(MEASUREMENTS), 3.0)
+    codes = [
+        [c.code for c in fitted.check(values, textures[0], is_enlarged=enlarged)]
+        for enlarged in (False, True)
+    ]
+    assert ["BC170" in found for found in codes] == [True, False]
+    all_sharp = InputReference.fit(measurements, textures, cases, np.zeros(42, bool))
+    assert all_sharp.enlarged_focus_limits == all_sharp.focus_limits
+
+
 def test_a_saved_reference_gives_the_same_checks(reference: InputReference, tmp_path: Path) -> None:
     path = tmp_path / "reference.npz"
     reference.save(path)
@@ -115,4 +137,4 @@ def test_a_saved_reference_gives_the_same_checks(reference: InputReference, tmp_
 def test_one_case_is_refused() -> None:
     images = [make_tissue(np.random.default_rng(0))] * 3
     with pytest.raises(DataError, match="two cases"):
-        InputReference.fit(*measure(images), np.array(["1"] * 3))
+        InputReference.fit(*measure(images), np.array(["1"] * 3), np.zeros(3, bool))

@@ -8,11 +8,8 @@ import pytest
 
 from bc_model.checks import Severity
 from bc_model.errors import BundleError
-from bc_model.inference.scale_check import (
-    ScaleEstimator,
-    fit_scale_estimator,
-    texture_features,
-)
+from bc_model.inference.scale_check import ScaleEstimator, fit_scale_estimator
+from bc_model.inference.texture import texture_features
 
 SIZE = (96, 128)
 
@@ -86,7 +83,3 @@ def test_arrays_that_do_not_fit_are_refused(estimator: ScaleEstimator, tmp_path:
     ).save(path)
     with pytest.raises(BundleError, match="do not fit"):
         ScaleEstimator.load(path)
-
-
-def test_texture_features_of_a_flat_image_are_finite() -> None:
-    assert np.isfinite(texture_features(np.full((*SIZE, 3), 128, np.uint8))).all()
