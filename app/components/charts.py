@@ -462,7 +462,7 @@ def chart_faithfulness(result: Faithfulness) -> alt.LayerChart:
             title="Proportion of the image, marked regions first",
             axis=alt.Axis(format="%", tickCount=5, grid=False),
         ),
-        y=alt.Y("evidence:Q", title="Evidence", axis=alt.Axis(tickCount=3)),
+        y=alt.Y("evidence:Q", title="Margin for the class", axis=alt.Axis(tickCount=4)),
         color=alt.Color(
             "way:N",
             title=None,
@@ -480,7 +480,7 @@ def chart_faithfulness(result: Faithfulness) -> alt.LayerChart:
             alt.Tooltip("evidence:Q", format=".2f"),
         ],
     )  # fmt: skip
-    zero = alt.Chart(pd.DataFrame({"y": [0.0, 1.0]})).mark_rule(color=GRAY, opacity=0.5)
+    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=GRAY, opacity=0.5)
     return alt.layer(zero.encode(y="y:Q"), base.mark_line(strokeWidth=2)).properties(height=220)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from bc_model import evaluation, inference, training
 from bc_model.checks import Check, check_to_json
 from bc_model.cli.options import MODEL, PATH, json_option, print_json, progress
-from bc_model.data import parse_scale
+from bc_model.data import parse_scale, preprocess_image
 from bc_model.errors import BcModelError, DataError
 from bc_model.utils import (
     check_writable,
@@ -80,7 +80,10 @@ def explain(
         if views and is_one_field:
             entries["views"] = _describe_views(classifier.predict_views(image))
         if trust_test and is_one_field:
-            entries["trust_test"] = _test_map(classifier, image, prediction)
+            entries["trust_tests"] = {
+                name: _test_map(classifier, image, prediction, name)
+                for name in ("contribution", *layers)
+            }
         if reference is not None and is_one_field:
             entries |= _describe_nearest(
                 classifier, reference, image, prediction.name, nearest or 1
@@ -149,9 +152,10 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
             f"  {len(views['prob_malignant'])} views: mean {views['mean']:.3f}, standard deviation "
             f"{views['sd']:.3f}, {views['minimum']:.3f} to {views['maximum']:.3f}"
         )
-    if tested := result.get("trust_test"):
+    tests = result.get("trust_tests", {})
+    for name, tested in tests.items():
         click.echo(
-            f"  trust test: better than {tested['proportion']:.0%} of the random maps "
+            f"  trust test of {name}: better than {tested['proportion']:.0%} of the random maps "
             f"(95 % interval {tested['ci_low']:.0%} to {tested['ci_high']:.0%})"
         )
     for neighbor in result.get("nearest", ()):
@@ -162,7 +166,7 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
     if location := result["location"]:
         click.echo(f"  {location['severity']} {location['code']}: {location['message']}")
     checks = [*result["checks"], *(result.get("views") or {}).get("checks", ())]
-    checks += (result.get("trust_test") or {}).get("checks", ())
+    checks += [check for tested in tests.values() for check in tested["checks"]]
     if "nearest_check" in result:
         checks.append(result["nearest_check"])
     for check in checks:
@@ -170,9 +174,19 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
 
 
 def _test_map(
-    classifier: inference.Classifier, image: np.ndarray, prediction: inference.Prediction
+    classifier: inference.Classifier,
+    image: np.ndarray,
+    prediction: inference.Prediction,
+    name: str,
 ) -> dict[str, Any]:
-    result = evaluation.measure_prediction_faithfulness(classifier.engine.engine, image, prediction)
+    """Return the trust test of the contribution map, or of a layer for the predicted class."""
+    engine, tested = classifier.engine.engine, None
+    if name in inference.LAYERS:
+        pixels = preprocess_image(image, engine.bundle.image_size)
+        tested = inference.explain_layer(
+            engine, pixels, name, prediction.predicted_class or "malignant"
+        )
+    result = evaluation.measure_prediction_faithfulness(engine, image, prediction, tested)
     checks = [check_to_json(check) for check in result.checks]
     return to_json(result) | {"checks": checks}
 

@@ -2,8 +2,9 @@
 
 The regions with the highest values of the map are removed step by step (deletion), or they are
 shown alone first (insertion) [1]_. If the map is faithful, deletion lowers the evidence for the
-predicted class early, and insertion raises it early. Random maps with the same values at other
-places, and a blob in the center, are compared in the same way.
+class early, and insertion raises it early. Misplaced copies of the map, mirrored and shifted at
+random, and a blob in the center are compared in the same way. The copies have the values and the
+smoothness of the map, so that only its position is tested.
 
 .. [1] Petsiuk, V., Das, A. and Saenko, K. "RISE: Randomized Input Sampling for Explanation of
    Black-box Models." BMVC 2018. https://arxiv.org/abs/1806.07421
@@ -23,21 +24,21 @@ from bc_model.checks import Check, make_check
 from bc_model.contribution_map import ContributionMap
 from bc_model.data.images import preprocess_image
 from bc_model.errors import ConfigError
-from bc_model.gradcam import resize_cells
+from bc_model.gradcam import CellGrid, Heatmap, resize_cells
 from bc_model.inference.engine import Engine
 from bc_model.inference.image_prediction import Prediction
 
 T = TypeVar("T")
 
-Margin = Callable[[np.ndarray], np.ndarray]
-"""Returns the margins, shape (n,), of network inputs, shape (n, height, width, 3), uint8."""
+Evidence = Callable[[np.ndarray], np.ndarray]
+"""Returns the evidence for a class, shape (n,), of network inputs, (n, height, width, 3), uint8."""
 Progress = Callable[[int, int], None]
 
 N_RANDOM = 30
 PROPORTIONS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 """Removed proportions of the image for the tested map."""
 
-_COARSE = (0.2,)
+_COMPARED = 0.2
 """Proportion at which random maps are compared, so that 30 of them take few forward passes."""
 _BATCH = 8
 _BLUR = 0.06
@@ -45,16 +46,21 @@ _BLUR = 0.06
 _BLOB = 0.3
 """Standard deviation of the center blob, relative to each side."""
 _CI_LEVEL, _ALPHA = 0.95, 0.05
+_MAX_CORRELATION = 0.5
+"""Of a misplaced copy with the map. More similar ones are in the right place."""
+_MAX_TRIES = 100
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Evidence for the predicted class at each of `PROPORTIONS`, relative to the image.
+    """Evidence for the class at each of `PROPORTIONS`.
 
     Attributes
     ----------
-    deletion, insertion : tuple of float
-        1 for the unchanged image, and 0 for the image that is removed entirely.
+    deletion : tuple of float
+        From the unchanged image to the image that is removed entirely.
+    insertion : tuple of float
+        From the image that is removed entirely to the unchanged image.
     """
 
     deletion: tuple[float, ...]
@@ -70,7 +76,7 @@ class Faithfulness:
     curve, center : Curve
         Of the tested map, and of the center blob.
     score, center_score : float
-        Insertion minus deletion, mean over the coarse proportions. Larger is better.
+        Insertion minus deletion at the proportion of the comparison. Larger is better.
     random_scores : tuple of float
         Of the random maps.
     proportion : float
@@ -117,25 +123,28 @@ class Faithfulness:
 
 
 def measure_faithfulness(
-    margin: Margin,
+    evidence: Evidence,
     pixels: np.ndarray,
-    contribution: ContributionMap,
+    cells: np.ndarray,
+    grid: CellGrid | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Faithfulness:
-    """Compare a contribution map with random maps by deletion and insertion.
+    """Compare a map with misplaced copies of it by deletion and insertion.
 
     Regions are removed by a strong blur, which keeps the mean color and adds no edges.
 
     Parameters
     ----------
-    margin : callable
-        Returns the margins of network inputs.
+    evidence : callable
+        Returns the evidence for the class of the map, such as a margin.
     pixels : ndarray of shape (height, width, 3), uint8
         Network input of the image.
-    contribution : ContributionMap
-        The tested map. Its values count toward the predicted class, that of the sign of its margin.
+    cells : ndarray of shape (rows, columns)
+        The tested map. Higher values are more evidence for the class.
+    grid : CellGrid, optional
+        Positions of the cells.
     seed : int
         Of the random maps.
     progress : callable, optional
@@ -147,53 +156,37 @@ def measure_faithfulness(
     >>> pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     >>> cells = np.zeros((4, 4), np.float32)
     >>> cells[0] = 1.0
-    >>> tested = ContributionMap(cells, 0.0, 0.0, 1.0)
     >>> def contrast_at_top(batch):
     ...     return batch[:, :8].astype(float).std(axis=(1, 2, 3))
-    >>> measure_faithfulness(contrast_at_top, pixels, tested).proportion > 0.8
+    >>> measure_faithfulness(contrast_at_top, pixels, cells).proportion > 0.8
     True
     """
     rng = np.random.default_rng(seed)
     height, width = pixels.shape[:2]
-    sign = 1.0 if contribution.margin >= 0 else -1.0
-    cells = sign * contribution.cells
-    maps = [_upsample(cells, contribution, height, width), _center_blob(height, width)]
-    maps += [
-        _upsample(rng.permutation(cells.ravel()).reshape(cells.shape), contribution, height, width)
-        for _ in range(N_RANDOM)
-    ]
+    copies = [cells, *(_misplace(cells, rng) for _ in range(N_RANDOM))]
+    maps = [resize_cells(copy.astype(np.float32), grid, height, width) for copy in copies]
+    maps.insert(1, _center_blob(height, width))
     blurred = cv2.GaussianBlur(pixels, (0, 0), _BLUR * width)
     ranks = [_rank(values) for values in maps]
-    inner = PROPORTIONS[1:-1]
-    plan = [(i, p, way) for i in (0, 1) for p in inner for way in (True, False)]
-    plan += [(i, p, way) for i in range(2, len(maps)) for p in _COARSE for way in (True, False)]
+    plan = [(i, p, way) for i in (0, 1) for p in PROPORTIONS[1:-1] for way in (True, False)]
+    plan += [(i, _COMPARED, way) for i in range(2, len(maps)) for way in (True, False)]
     inputs = (_mix(pixels, blurred, ranks[i] < p, is_deletion) for i, p, is_deletion in plan)
     ends = np.stack([pixels, blurred])
-    whole, removed = sign * margin(ends).astype(np.float64)
-    span = whole - removed if abs(whole - removed) > 1e-9 else 1.0
-    n_total = len(plan) + len(ends)
+    whole, removed = evidence(ends).astype(np.float64).tolist()
     values: dict[tuple[int, float, bool], float] = {}
     for i in range(2):
         values |= {(i, 0.0, True): whole, (i, 0.0, False): removed}
         values |= {(i, 1.0, True): removed, (i, 1.0, False): whole}
-    n_done = len(ends)
+    n_done, n_total = len(ends), len(plan) + len(ends)
     for keys, batch in zip(_chunks(plan), _chunks(inputs), strict=True):
-        found = sign * margin(np.stack(batch)).astype(np.float64)
+        found = evidence(np.stack(batch)).astype(np.float64)
         values |= dict(zip(keys, found.tolist(), strict=True))
         n_done += len(batch)
         if progress:
             progress(n_done, n_total)
-    scores = [
-        float(np.mean([values[i, p, False] - values[i, p, True] for p in _COARSE]))
-        for i in range(len(maps))
-    ]
+    scores = [values[i, _COMPARED, False] - values[i, _COMPARED, True] for i in range(len(maps))]
     curves = [
-        Curve(
-            *(
-                tuple(float((values[i, p, way] - removed) / span) for p in PROPORTIONS)
-                for way in (True, False)
-            )
-        )
+        Curve(*(tuple(values[i, p, way] for p in PROPORTIONS) for way in (True, False)))
         for i in (0, 1)
     ]
     n_beaten = sum(score < scores[0] for score in scores[2:])
@@ -205,9 +198,17 @@ def measure_faithfulness(
 
 
 def measure_prediction_faithfulness(
-    engine: Engine, image: np.ndarray, prediction: Prediction, *, progress: Progress | None = None
+    engine: Engine,
+    image: np.ndarray,
+    prediction: Prediction,
+    tested: ContributionMap | Heatmap | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> Faithfulness:
-    """Return the trust test of the contribution map of a prediction with one field of view.
+    """Return the trust test of a map of a prediction with one field of view.
+
+    The evidence is the margin for the class of the map. That of a signed map is the class of its
+    margin.
 
     Parameters
     ----------
@@ -217,6 +218,8 @@ def measure_prediction_faithfulness(
         The image of the prediction, at its original size.
     prediction : Prediction
         Its prediction.
+    tested : ContributionMap or Heatmap, optional
+        The map. The default is the contribution map of the prediction.
     progress : callable, optional
         See `measure_faithfulness`.
 
@@ -230,19 +233,36 @@ def measure_prediction_faithfulness(
             "The trust test needs a contribution map of one field of view. Expected a classified "
             f"image, got {len(prediction.tiles)} tiles. Cut out one field."
         )
+    tested = tested or prediction.contribution
+    if isinstance(tested, Heatmap):
+        sign = 1.0 if tested.class_name == "malignant" else -1.0
+        cells = tested.raw
+    else:
+        sign = 1.0 if tested.margin >= 0 else -1.0
+        cells = sign * tested.cells
 
-    def margin(pixels: np.ndarray) -> np.ndarray:
+    def evidence(pixels: np.ndarray) -> np.ndarray:
         logits = engine.predict(pixels)
-        return logits[:, 1] - logits[:, 0]
+        return sign * (logits[:, 1] - logits[:, 0])
 
     pixels = preprocess_image(image, engine.bundle.image_size)
-    return measure_faithfulness(margin, pixels, prediction.contribution, progress=progress)
+    return measure_faithfulness(evidence, pixels, cells, tested.grid, progress=progress)
 
 
-def _upsample(
-    cells: np.ndarray, contribution: ContributionMap, height: int, width: int
-) -> np.ndarray:
-    return resize_cells(cells.astype(np.float32), contribution.grid, height, width)
+def _misplace(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a copy that is mirrored and shifted at random, and unlike the map.
+
+    If the map is so regular that no copy differs, the last one is returned.
+    """
+    copy = cells
+    for _ in range(_MAX_TRIES):
+        copy = cells[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+        copy = np.roll(copy, [int(rng.integers(side)) for side in cells.shape], axis=(0, 1))
+        deviations = cells - cells.mean(), copy - cells.mean()
+        covariance = float((deviations[0] * deviations[1]).sum())
+        if covariance <= _MAX_CORRELATION * float(np.square(deviations[0]).sum()):
+            break
+    return copy
 
 
 def _center_blob(height: int, width: int) -> np.ndarray:

@@ -36,7 +36,17 @@ def test_trust_test_shows_a_number_with_its_interval_and_a_sentence(finished_run
     app = open_card(open_page)
     press(app, "Test this map")
     assert not app.exception
-    assert "Random maps that the map beats" in [metric.label for metric in app.metric]
+    assert "Random maps beaten" in [metric.label for metric in app.metric]
     assert "95 % interval" in texts(app.caption)
     shown = texts(app.info) + texts(app.warning)
     assert "random maps" in shown
+
+
+def test_trust_test_tests_the_selected_map(finished_run, open_page):
+    app = open_card(open_page)
+    app.button_group(key="layer").set_value("malignant").run()
+    press(app, "Test this map")
+    assert not app.exception
+    assert "**Grad-CAM malignant**" in [element.value for element in app.markdown[-8:]]
+    (metric,) = (metric for metric in app.metric if metric.label == "Random maps beaten")
+    assert metric.value.endswith("%")

@@ -100,7 +100,7 @@ def show_prediction(
         show_checks(prediction.checks)
         if not prediction.is_tiled:
             show_what_if(image, prediction, preview, bundle)
-            show_trust_test(image, prediction, bundle)
+            show_trust_test(image, prediction, bundle, layer, LAYERS[layer])
             show_view_spread(image, bundle)
             show_nearest_images(image, bundle)
 
