@@ -172,7 +172,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC167": _info(
         "One of several pages",
-        "The file contains {n_pages} images. Page {page}, the largest, is used.",
+        "The file contains {n_pages} images. Page {page} is used; the default is the largest one.",
     ),
     "BC170": _blocking(
         "Out of focus",

@@ -47,12 +47,13 @@ from bc_model.utils import (
     "--layer", "layers", type=click.Choice(inference.LAYERS), multiple=True,
     help="Also write this layer as PNG and NPY; may be repeated.",
 )  # fmt: skip
+@click.option("--page", type=int, help="Page of a TIFF file, from 1.  [default: the largest]")
 @click.option("--trust-test", is_flag=True, help="Compare each map with 30 random maps.")
 @json_option
 def explain(
     images: tuple[Path, ...], model: Path, out: Path, resolution: str, precision: str,
     scale: str | None, show_anyway: bool, views: bool, nearest: int | None,
-    layers: tuple[str, ...], trust_test: bool, as_json: bool,
+    layers: tuple[str, ...], page: int | None, trust_test: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -102,6 +103,7 @@ def explain(
                 show_anyway=show_anyway,
                 resolution=resolution,
                 layers=layers,
+                page=page,
                 extend=extend,
             )
         except (BcModelError, OSError) as error:

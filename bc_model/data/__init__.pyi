@@ -86,6 +86,7 @@ from .summary import (
     tabulate_cases,
 )
 from .synthetic import example_png, generate_dataset, generate_image
+from .tiff_pages import TiffPage, list_pages, select_page
 
 __all__ = [
     "CLASSES",
@@ -110,6 +111,7 @@ __all__ = [
     "NearDuplicates",
     "Progress",
     "RegisteredDataset",
+    "TiffPage",
     "add_archive",
     "add_dataset",
     "add_synthetic",
@@ -144,6 +146,7 @@ __all__ = [
     "list_downloads",
     "list_fold_files",
     "list_image_files",
+    "list_pages",
     "load_dataset",
     "load_pixels",
     "locate_image",
@@ -170,6 +173,7 @@ __all__ = [
     "scale_from_mpp",
     "scale_from_objective",
     "scale_of_frame",
+    "select_page",
     "stain_densities",
     "start_download",
     "store_fold_contents",

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from bc_model.checks import Check, make_check
 from bc_model.data.image_headers import read_header
+from bc_model.data.tiff_pages import list_pages, select_page
 
 
-def check_file(data: bytes, name: str = "") -> tuple[Check, ...]:
+def check_file(data: bytes, name: str = "", page: int | None = None) -> tuple[Check, ...]:
     """Return the conversions of an image file that a reader should know.
 
     BC165 (16 bits), BC166 (CMYK) and BC167 (one of several pages).
@@ -19,20 +20,23 @@ def check_file(data: bytes, name: str = "") -> tuple[Check, ...]:
         Content of a PNG, JPEG or TIFF file.
     name : str
         Name of the image in error messages.
+    page : int, optional
+        Page of a TIFF file. The default is its largest page.
 
     Raises
     ------
     ImageError
-        The file is not supported.
+        The file is not supported, or has no such page.
     """
-    return tuple(_check(data, name))
+    return tuple(_check(data, name, page))
 
 
-def _check(data: bytes, name: str) -> Iterator[Check]:
-    header = read_header(data, name)
+def _check(data: bytes, name: str, page: int | None) -> Iterator[Check]:
+    header = read_header(data if page is None else select_page(data, page, name), name)
     if header.bits > 8:
         yield make_check("BC165", bits=header.bits)
     if header.is_cmyk:
         yield make_check("BC166")
-    if header.n_pages > 1:
-        yield make_check("BC167", page=header.page, n_pages=header.n_pages)
+    n_pages = header.n_pages if page is None else len(list_pages(data))
+    if n_pages > 1:
+        yield make_check("BC167", page=page or header.page, n_pages=n_pages)

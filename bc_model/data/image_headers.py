@@ -66,8 +66,7 @@ _STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES = 273, 277, 278, 279
 _PLANAR, _ORIENTATION, _COLORS = 284, 274, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 338, 339, 347
-_SUBFILE_TYPE, _DESCRIPTION, _NDPI_VERSION = 254, 270, 65420
-_REDUCED, _CMYK = 1, 5
+_DESCRIPTION, _NDPI_VERSION, _CMYK = 270, 65420, 5
 _PREMULTIPLIED, _SEPARATE = 1, 2
 """Meanings of an extra sample as an alpha channel."""
 _DECODER_TAGS = (
@@ -510,13 +509,9 @@ class _TiffImage:
         if len(offsets) == MAX_TIFF_DIRECTORIES:
             raise _several_images(self.name, f"at least {MAX_TIFF_DIRECTORIES}")
         first = self.structure.read_directory(self.structure.first_offset)
-        pages = [first]
-        for offset in offsets[1:]:
-            # A damaged further directory does not refuse the first image.
-            with suppress(ValueError, LookupError, struct.error):
-                fields = self.structure.read_directory(offset)
-                if not self._read(fields, _SUBFILE_TYPE, 0) & _REDUCED:
-                    pages.append(fields)
+        # A damaged further directory does not refuse the first image.
+        others = self.structure.page_offsets(MAX_TIFF_DIRECTORIES)[1:]
+        pages = [first, *(self.structure.read_directory(offset) for offset in others)]
         areas = [self._read(page, _WIDTH, 0) * self._read(page, _HEIGHT, 0) for page in pages]
         largest = areas.index(max(areas))
         return pages[largest], largest + 1, len(pages)

@@ -18,6 +18,7 @@ from PIL import Image
 from bc_model.data.breakhis import CLASSES, IMAGE_SUFFIXES
 from bc_model.data.image_decoder import open_decoder
 from bc_model.data.image_headers import MAX_FILE_MB, require_file_size
+from bc_model.data.tiff_pages import select_page
 from bc_model.errors import DataError, FolderNotFoundError, ImageError
 from bc_model.utils.io import open_regular, read_bytes, read_stream, write_bytes_atomic
 
@@ -98,13 +99,17 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     return rgb
 
 
-def read_image(path: str | Path, *, decode: Decode = decode_image) -> np.ndarray:
+def read_image(
+    path: str | Path, *, page: int | None = None, decode: Decode = decode_image
+) -> np.ndarray:
     """Return the pixels of an image file.
 
     Parameters
     ----------
     path : str or Path
-        PNG, JPEG or TIFF file with one frame and 8 bits per channel.
+        PNG, JPEG or TIFF file.
+    page : int, optional
+        Page of a TIFF file, from 1. The default is its largest page.
     decode : callable, default=decode_image
         Returns the pixels for the content and the name of the file, such as `DecodePool.decode`.
 
@@ -116,7 +121,7 @@ def read_image(path: str | Path, *, decode: Decode = decode_image) -> np.ndarray
     Raises
     ------
     ImageError
-        The file cannot be read or decoded.
+        The file cannot be read or decoded, or has no such page.
 
     Examples
     --------
@@ -124,7 +129,8 @@ def read_image(path: str | Path, *, decode: Decode = decode_image) -> np.ndarray
     (460, 700, 3)
     """
     path = Path(path)
-    return decode(read_image_bytes(path), path.name)
+    data = read_image_bytes(path)
+    return decode(data if page is None else select_page(data, page, path.name), path.name)
 
 
 def preprocess_image(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:

@@ -15,6 +15,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
     16: 8, 17: 8, 18: 8,
 }  # fmt: skip
 _RATIONAL, _ASCII = 5, 2
+_SUBFILE_TYPE, _REDUCED = 254, 1
 
 
 class Field(NamedTuple):
@@ -94,6 +95,31 @@ class TiffStructure:
             yield offset
             visited.add(offset)
             offset = following
+
+    def page_offsets(self, max_directories: int) -> list[int]:
+        """Return the offsets of the directories of images, without thumbnails and damaged ones.
+
+        The first directory is always one of them.
+        """
+        offsets = list(self.directory_offsets(max_directories))
+        return offsets[:1] + [offset for offset in offsets[1:] if not self._is_thumbnail(offset)]
+
+    def isolate_directory(self, offset: int) -> bytes:
+        """Return the data with the directory at an offset as the only one."""
+        content = bytearray(self.data)
+        struct.pack_into(self._offset_format, content, 8 if self._is_big else 4, offset)
+        _, end = self._entries_range(offset)
+        if end + struct.calcsize(self._offset_format) <= len(content):
+            struct.pack_into(self._offset_format, content, end, 0)
+        return bytes(content)
+
+    def _is_thumbnail(self, offset: int) -> bool:
+        """Return whether a directory is damaged or declares a reduced resolution."""
+        try:
+            field = self.read_directory(offset).get(_SUBFILE_TYPE)
+            return bool(field and self.read_integers(field, 1)[0] & _REDUCED)
+        except (ValueError, LookupError, struct.error):
+            return True
 
     def read_bytes(self, field: Field) -> bytes:
         """Return the values of a field as they are stored, or raise `ValueError`."""

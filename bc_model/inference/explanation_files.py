@@ -23,6 +23,7 @@ from bc_model.data.images import (
     preprocess_image,
     read_image_bytes,
 )
+from bc_model.data.tiff_pages import select_page
 from bc_model.errors import ImageError
 from bc_model.gradcam import compute_full_scale, encode_png, overlay_heatmap
 from bc_model.inference.classifier import Classifier
@@ -60,6 +61,7 @@ def explain_file(
     show_anyway: bool = False,
     resolution: str = "standard",
     layers: Iterable[str] = (),
+    page: int | None = None,
     extend: Callable[[np.ndarray, Prediction], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Classify and explain one image file and write the result.
@@ -73,6 +75,7 @@ def explain_file(
     scale that the file states, see `bc_model.data.detect_scale`.
     `layers` are further layers of `bc_model.inference.LAYERS` for the predicted class; they are
     written as ``...-<layer>.png`` and ``.npy`` if the image is one field of view.
+    `page` is the page of a TIFF file, from 1; the default is the largest one.
     `extend` is called with the pixels and the prediction, and returns further entries of the JSON
     file.
 
@@ -88,7 +91,8 @@ def explain_file(
     OSError
         A file cannot be written.
     """
-    data = read_image_bytes(path)
+    content = read_image_bytes(path)
+    data = content if page is None else select_page(content, page, path.name)
     image = decode_image(data, path.name)
     prediction = classifier.predict(
         image,
@@ -96,17 +100,19 @@ def explain_file(
         scale=scale or detect_scale(path.name, data, image.shape[1]),
         resolution=resolution,
         show_anyway=show_anyway,
-        file_checks=check_file(data, path.name),
+        file_checks=check_file(content, path.name, page),
     )
-    sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
-    base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{sha256[:8]}"
+    # The hash of the page, so that two pages have different names.
+    suffix = hashlib.sha256(data).hexdigest()[:8]
+    base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{suffix}"
     logits = dict(zip(CLASSES, prediction.logits, strict=True))
     entries, files = _render_heatmaps(prediction, image, base)
     contribution, contribution_files = _render_contribution(prediction, image, base)
     result = {
         "image": str(path),
-        "sha256": sha256,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "page": next((c.params["page"] for c in prediction.checks if c.code == "BC167"), 1),
         "model": classifier.bundle.card.name,
         "prob_malignant": prediction.prob_malignant,
         "threshold": classifier.bundle.threshold,

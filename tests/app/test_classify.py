@@ -753,3 +753,21 @@ def test_fifteen_unreadable_files_are_listed_in_one_box(finished_run, open_page)
     (rest,) = (expander for expander in app.expander if expander.label == "And 5 more")
     assert rest.markdown[0].value.count("PDF document") == 5
     assert len(probabilities(app)) == 1
+
+
+def test_another_page_of_a_file_has_its_own_prediction(finished_run, open_page):
+    images = [Image.open(io.BytesIO(example_png(malignant=value))) for value in (False, True)]
+    stream = io.BytesIO()
+    images[0].save(stream, "TIFF", save_all=True, append_images=images[1:])
+    app = open_page("classify")
+    app.file_uploader[0].upload("scan.tif", stream.getvalue()).run()
+    (choice,) = (box for box in app.selectbox if box.label == "Page of scan.tif")
+    assert choice.options == ["1: 700 x 460 px", "2: 700 x 460 px"]
+    first = probabilities(app)
+    choice.set_value(2).run()
+    assert not app.exception
+    assert "Page 2 is used" in texts(app.info)
+    assert probabilities(app) != first
+    (choice,) = (box for box in app.selectbox if box.label == "Page of scan.tif")
+    choice.set_value(1).run()
+    assert probabilities(app) == first

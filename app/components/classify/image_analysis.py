@@ -117,7 +117,7 @@ def predict_image(
             scale=scale or find_file_scale(image),
             resolution=resolution,
             show_anyway=True,
-            file_checks=check_file(image.data, image.name),
+            file_checks=check_file((image.original or image).data, image.name, image.page),
             progress=progress,
         )
         size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())

@@ -34,6 +34,10 @@ class HeldImage:
         Identifier in the uploader.
     release : callable
         Frees the copy of the uploader.
+    page : int, optional
+        Selected page of a TIFF file. `data` contains this page only.
+    original : HeldImage, optional
+        The file with all pages, if a page was selected.
     """
 
     name: str
@@ -41,6 +45,8 @@ class HeldImage:
     sha256: str
     file_id: str = ""
     release: Callable[[], None] = field(default=lambda: None, repr=False)
+    page: int | None = None
+    original: "HeldImage | None" = field(default=None, repr=False)
 
 
 def hold_image(

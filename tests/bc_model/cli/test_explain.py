@@ -15,6 +15,7 @@ from PIL import Image
 
 from bc_model import inference
 from bc_model.data.breakhis import parse_name
+from bc_model.data.synthetic import example_png
 from bc_model.inference.bundle import has_bundled_model, open_bundle
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
@@ -50,6 +51,21 @@ def test_explain_writes_heatmaps_and_result(
     assert 0.0 < result["prob_malignant"] < 1.0
     suffixes = sorted(path.suffix for path in (tmp_path / "maps").iterdir())
     assert suffixes == [".json", *[".npy"] * 3, *[".png"] * 3]
+
+
+def test_explain_a_page_of_a_file(command: Command, tiny_run: Run, tmp_path: Path) -> None:
+    images = [Image.open(io.BytesIO(example_png(malignant=value))) for value in (False, True)]
+    path = tmp_path / "scan.tif"
+    images[0].save(path, "TIFF", save_all=True, append_images=images[1:])
+    arguments = "explain", path, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
+    first, second = (json.loads(command(*arguments, "--page", str(page))[1])[0] for page in (1, 2))
+    assert (first["page"], second["page"]) == (1, 2)
+    assert first["sha256"] == second["sha256"]
+    assert first["prob_malignant"] != second["prob_malignant"]
+    assert len(list((tmp_path / "maps").glob("*.json"))) == 2
+    code, _, error = command(*arguments, "--page", "3")
+    assert code == 2
+    assert "scan.tif has no page 3. Expected 1 to 2" in error
 
 
 def test_explain_prints_where_the_evidence_lies(
