@@ -8,6 +8,7 @@ from .reference_images import (
     TrainingReference,
     find_nearest_images,
     find_reference_images,
+    find_test_images,
     load_training_reference,
 )
 from .resume import read_resumable_config
@@ -31,6 +32,7 @@ __all__ = [
     "find_nearest_images",
     "find_reference_images",
     "find_run",
+    "find_test_images",
     "list_runs",
     "load_training_reference",
     "load_weights",

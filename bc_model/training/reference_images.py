@@ -146,7 +146,7 @@ def find_reference_images(
     progress, decode
         As for `load_dataset`.
     """
-    if (own := _find_run_images(bundle)) is not None:
+    if (own := _read_run_subset(bundle, "train")) is not None:
         return own
     listed = read_seen_images(bundle)
     if listed is None:
@@ -246,8 +246,26 @@ def find_nearest_images(
     )
 
 
-def _find_run_images(bundle: Bundle) -> ReferenceImages | None:
-    """Return the training images of the run of a model, if its dataset still exists."""
+def find_test_images(bundle: Bundle, images_dir: Path) -> list[Path]:
+    """Return the images of a dataset in the test subset of the run of a model, in its order.
+
+    Empty if the model is not in a run, was trained on another dataset, or an image is missing.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    images_dir : Path
+        Directory of the images of the dataset.
+    """
+    found = _read_run_subset(bundle, "test")
+    if found is None or found.root.resolve() != images_dir.resolve():
+        return []
+    return [found.root / path for path in found.rows["path"]]
+
+
+def _read_run_subset(bundle: Bundle, subset: str) -> ReferenceImages | None:
+    """Return the images of a subset of the run of a model, if they still exist."""
     if bundle.folder.name != MODEL_FOLDER:
         return None
     run = Run(bundle.folder.resolve().parent)
@@ -255,7 +273,7 @@ def _find_run_images(bundle: Bundle) -> ReferenceImages | None:
         found = RunImages.from_run(run)
     except (BcModelError, OSError):
         return None  # The model was copied out of its run.
-    rows = found.split[found.split["subset"] == "train"].reset_index(drop=True)
+    rows = found.split[found.split["subset"] == subset].reset_index(drop=True)
     if rows.empty or not all((found.root / path).is_file() for path in rows["path"]):
         return None
     return ReferenceImages(found.root, rows, run.evaluation_dir, f"the run {run.name}")

@@ -1,7 +1,10 @@
 """The demonstration of the page Classify, and the samples of a registered dataset."""
 
+from pathlib import Path
+
 import pytest
 
+from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png
 from bc_model.inference.bundle import BUNDLED_MODELS_DIR
 from tests.app.helpers import texts
@@ -56,7 +59,10 @@ def test_samples_of_a_dataset_are_classified_until_they_are_closed(
     app.button(key="samples:synthetic").click().run()
 
     assert not app.exception
-    assert len(app.dataframe[0].value) == 6
+    assert "Samples from the dataset synthetic, from the test subset" in texts(app.markdown)
+    split = read_split(finished_run.split_file)
+    tested = split.loc[split["subset"] == "test", "path"].map(lambda path: Path(path).name)
+    assert set(app.dataframe[0].value["Image"]) <= set(tested)
     app.button(key="close-samples").click().run()
     assert app.button(key="samples:synthetic")
 

@@ -47,7 +47,7 @@ def show_dataset_buttons() -> None:
                 icon=":material/photo_library:",
                 on_click=_open_samples,
                 args=(dataset.name,),
-                help="Up to six images, of cases that the model was not trained on if possible.",
+                help="Up to six images, from the test subset or unseen cases if possible.",
             )
 
 
@@ -58,17 +58,21 @@ def read_samples(bundle: Bundle) -> list[HeldImage]:
         return []
     # Imported late: this loads pandas.
     from bc_model.inference import choose_samples
+    from bc_model.training import find_test_images
 
+    source = f"Samples from the dataset {escape_markdown(name)}"
     try:
         dataset = open_dataset(name)
-        files = choose_samples(list_image_files(dataset.images_dir), bundle)
+        tested = find_test_images(bundle, dataset.images_dir)
+        files = choose_samples(tested or list_image_files(dataset.images_dir), bundle)
+        source += ", from the test subset of the run." if tested else "."
         require_links_inside(dataset.images_dir, files)
         images = [hold_image(file.name, read_image_bytes(file)) for file in files]
     except (BcModelError, OSError) as error:
         show_error(error, title="Samples not available")
         images = []
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"Samples from the dataset {escape_markdown(name)}.", width="content")
+        st.markdown(source, width="content")
         st.button(
             "Close samples", key="close-samples", icon=":material/close:", on_click=close_samples
         )

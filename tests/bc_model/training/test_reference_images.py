@@ -22,6 +22,7 @@ from bc_model.training.reference_images import (
     TrainingReference,
     find_nearest_images,
     find_reference_images,
+    find_test_images,
     load_training_reference,
 )
 from bc_model.training.run import Run
@@ -59,6 +60,18 @@ def test_images_of_a_run_are_its_training_subset(run: Run, synthetic_dataset: Pa
     assert list(images.rows["path"]) == list(split.loc[split["subset"] == "train", "path"])
     assert (images.root, images.directory) == (synthetic_dataset, run.evaluation_dir)
     assert images.source == "the run run"
+
+
+def test_test_images_are_those_of_the_run_and_its_dataset(
+    run: Run, copied: Bundle, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    split = read_split(run.split_file)
+    expected = [synthetic_dataset / p for p in split.loc[split["subset"] == "test", "path"]]
+    bundle = open_bundle(run.path)
+    assert expected
+    assert find_test_images(bundle, synthetic_dataset) == expected
+    assert find_test_images(bundle, tmp_path) == []
+    assert find_test_images(copied, synthetic_dataset) == []
 
 
 def test_images_of_a_copied_model_are_found_in_the_registry_by_their_hashes(
