@@ -174,6 +174,11 @@ MESSAGES: dict[str, Message] = {
         "One of several pages",
         "The file contains {n_pages} images. Page {page} is used; the default is the largest one.",
     ),
+    "BC168": _info(
+        "Half resolution",
+        "The image has {width_px} x {height_px} pixels, more than {max_megapixels} million, and "
+        "was read at half of its resolution. Positions are in these larger pixels.",
+    ),
     "BC170": _blocking(
         "Out of focus",
         "The image is less sharp than the training images (focus {focus:.1f}, expected at least "

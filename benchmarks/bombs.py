@@ -264,6 +264,8 @@ _LARGE = "is too large."
 BOMBS = (
     Bomb("PNG of 40 million pixels", "pixels", partial(_png, _SIZE)),
     Bomb("PNG with alpha of 40 million pixels", "pixels", partial(_png, _SIZE, color=6)),
+    Bomb("PNG of 100 million pixels", "pixels", partial(_png, (10_000, 10_000)), max_mb=650,
+         max_s=5.0, is_slow=True),
     Bomb("PNG, half of it", "pixels", _truncated_png, _DAMAGED),
     Bomb("PNG of 3,600 million pixels", "pixels", partial(_png, (60_000, 60_000), pixels=b""),
          _LARGE),

@@ -16,6 +16,7 @@ from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
 from .file_checks import check_file
 from .hashing import MAX_DISTANCE, pixel_sha256
 from .image_changes import Fill, ImageChange, apply_change
+from .image_headers import read_reduction
 from .image_operations import blur, fluorescence_like, ihc_like
 from .image_scale import ImageScale, read_scale
 from .images import (
@@ -163,6 +164,7 @@ __all__ = [
     "read_fold_file",
     "read_image",
     "read_image_bytes",
+    "read_reduction",
     "read_scale",
     "read_split",
     "remove_dataset",

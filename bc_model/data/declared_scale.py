@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bc_model.data.breakhis import IMAGE_SUFFIXES, MPP_RANGE, parse_name
 from bc_model.data.image_scale import MAX_MPP, MIN_MPP, read_scale
@@ -69,6 +69,18 @@ class DeclaredScale:
     def is_known(self) -> bool:
         """True if the scale is stated in any form."""
         return self.mpp is not None or self.magnification is not None
+
+    def reduced(self, factor: int) -> DeclaredScale:
+        """Return the scale of the image after `factor` pixels in each direction became one.
+
+        Examples
+        --------
+        >>> scale_from_objective(20).reduced(2).mpp
+        1.0
+        """
+        if self.mpp is None or self.magnification is not None:
+            return self  # A whole frame stays one.
+        return replace(self, mpp=self.mpp * factor)
 
 
 UNKNOWN_SCALE = DeclaredScale(None, "unknown")

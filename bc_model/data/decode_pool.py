@@ -22,7 +22,7 @@ from typing import Any, Self, cast
 import numpy as np
 
 from bc_model.data.decode_worker import LENGTH, write_message
-from bc_model.data.image_headers import MAX_PIXELS, is_large, require_file_size
+from bc_model.data.image_headers import FULL_PIXELS, is_large, require_file_size
 from bc_model.errors import BcModelError, BusyError, CanceledError, ImageError
 from bc_model.utils.io import project_dir
 from bc_model.utils.processor import usable_cores, usable_memory_mb
@@ -30,9 +30,10 @@ from bc_model.utils.processor import usable_cores, usable_memory_mb
 MAX_WAITING = 64
 """As many as wait for the engine. A small image takes some hundredths of a second."""
 TIME_LIMIT_S = 2.5
-"""CPU time for one image. The slowest accepted kind, progressive JPEG, takes 2 s at most."""
+"""CPU time for one image. The slowest accepted kind, progressive JPEG, takes 2 s at most. Images
+that are read at half of their resolution have twice the time."""
 WORKER_MB = 700
-"""Largest memory of a worker process: 64 MB of progressive JPEG with 40 million pixels."""
+"""Largest memory of a worker process: 64 MB of PNG with 100 million pixels."""
 LARGE_NICENESS = 5
 """Processes for large images get about a third of a core that others need as well."""
 
@@ -262,7 +263,7 @@ class _Request:
         is_late = time.monotonic() > self._deadline_s
         remedy = "Open it in an image editor and save it as PNG."
         if status == -getattr(signal, "SIGPROF", 0) or (is_late and not _LIMITS_CPU):
-            limit = f"Expected at most {self._time_limit_s:g} s"
+            limit = f"Expected at most {self._time_limit_s:g} s, twice that for large images"
             return ImageError(
                 f"{self._name} takes too long to decode. {limit}. {remedy}", "too slow"
             )
@@ -316,7 +317,7 @@ class _Worker:
         if "message" in answer:
             raise ImageError(str(answer["message"]), str(answer["reason"]))
         width, height = int(answer["width_px"]), int(answer["height_px"])
-        if min(width, height) < 1 or width * height > MAX_PIXELS:
+        if min(width, height) < 1 or width * height > FULL_PIXELS:
             raise ValueError(f"Invalid size {width} x {height}.")
         rgb = np.empty((height, width, 3), np.uint8)
         self._read(rgb.data)

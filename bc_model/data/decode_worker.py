@@ -53,7 +53,7 @@ def main() -> None:
         data = requests.read(request["n_bytes"])
         _limit_cpu(request["cpu_s"])
         try:
-            _answer(answers, data, request["name"])
+            _answer(answers, data, request["name"], request["cpu_s"])
         except Exception:
             os._exit(_FAILED_STATUS)
         answers.flush()
@@ -62,10 +62,11 @@ def main() -> None:
         _limit_memory(None)
 
 
-def _answer(answers: BinaryIO, data: bytes, name: str) -> None:
+def _answer(answers: BinaryIO, data: bytes, name: str, cpu_s: float) -> None:
     try:
         header = read_header(data, name)
         _limit_memory(_needed_bytes(header))
+        _limit_cpu(cpu_s * header.reduction)
         decoder = ImageDecoder(header, name)
     except ImageError as error:
         write_message(answers, {"message": str(error), "reason": error.reason})
@@ -80,8 +81,11 @@ def _answer(answers: BinaryIO, data: bytes, name: str) -> None:
 
 
 def _needed_bytes(header: ImageHeader) -> int:
-    n_images = 1 if header.orientation == 1 else 2
-    pixels = 4 * n_images * header.width_px * header.height_px
+    n_pixels = header.width_px * header.height_px
+    n_copies = 0 if header.orientation == 1 else 1
+    if header.reduction > 1:  # Further copies have the reduced size.
+        n_copies += 1
+    pixels = 4 * (n_pixels + n_copies * n_pixels // header.reduction**2)
     return pixels + header.codec_bytes + len(header.content) + SPARE_BYTES
 
 

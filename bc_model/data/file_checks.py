@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bc_model.checks import Check, make_check
-from bc_model.data.image_headers import read_header
+from bc_model.data.image_headers import FULL_PIXELS, read_header
 from bc_model.data.tiff_pages import list_pages, select_page
 
 
 def check_file(data: bytes, name: str = "", page: int | None = None) -> tuple[Check, ...]:
     """Return the conversions of an image file that a reader should know.
 
-    BC165 (16 bits), BC166 (CMYK) and BC167 (one of several pages).
+    BC165 (16 bits), BC166 (CMYK), BC167 (one of several pages) and BC168 (half resolution).
 
     Parameters
     ----------
@@ -35,6 +35,13 @@ def _check(data: bytes, name: str, page: int | None) -> Iterator[Check]:
     header = read_header(data if page is None else select_page(data, page, name), name)
     if header.bits > 8:
         yield make_check("BC165", bits=header.bits)
+    if header.reduction > 1:
+        yield make_check(
+            "BC168",
+            width_px=header.width_px,
+            height_px=header.height_px,
+            max_megapixels=FULL_PIXELS // 10**6,
+        )
     if header.is_cmyk:
         yield make_check("BC166")
     n_pages = header.n_pages if page is None else len(list_pages(data))

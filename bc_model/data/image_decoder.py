@@ -63,12 +63,16 @@ class ImageDecoder:
     """
 
     def __init__(self, header: ImageHeader, name: str) -> None:
-        load = _load_deep if header.bits > 8 else _load
-        self._image = load(header.content, name)
+        self._is_premultiplied = header.is_premultiplied
+        if header.bits > 8:
+            self._image = _load_deep(header.content, name)
+        else:
+            self._image = _load(header.content, name, header.reduction)
+        if header.reduction > 1 and self._image.width == header.width_px:
+            self._image = self._reduce(header.reduction)
         if header.orientation in _TRANSPOSITIONS:
             self._image = self._image.transpose(_TRANSPOSITIONS[header.orientation])
         self.width_px, self.height_px = self._image.size
-        self._is_premultiplied = header.is_premultiplied
         self._alpha = self._find_constant_alpha() if self._image.has_transparency_data else 0
 
     def strips(self) -> Iterator[bytes]:
@@ -84,6 +88,18 @@ class ImageDecoder:
                 white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
                 strip = Image.alpha_composite(white, strip)
             yield strip.convert("RGB").tobytes()
+
+    def _reduce(self, factor: int) -> Image.Image:
+        """Return the image with the means of blocks of pixels."""
+        mode = "RGBA" if self._image.has_transparency_data else "RGB"
+        size = -(-self._image.width // factor), -(-self._image.height // factor)
+        reduced = Image.new(mode, size)
+        n_rows = factor * max(1, _STRIP_PIXELS // self._image.width // factor)
+        for top in range(0, self._image.height, n_rows):
+            bottom = min(top + n_rows, self._image.height)
+            strip = self._image.crop((0, top, self._image.width, bottom)).convert(mode)
+            reduced.paste(strip.reduce(factor), (0, top // factor))
+        return reduced
 
     def _find_constant_alpha(self) -> int | None:
         values: set[Any] = set()
@@ -142,7 +158,8 @@ def _load_deep(content: bytes, name: str) -> Image.Image:
     return Image.fromarray(converted)
 
 
-def _load(content: bytes, name: str) -> Image.Image:
+def _load(content: bytes, name: str, reduction: int) -> Image.Image:
+    """Return an image; a JPEG file is decoded at the reduced size, others at their own."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except _DECODE_ERRORS as error:
@@ -156,6 +173,9 @@ def _load(content: bytes, name: str) -> Image.Image:
         raise unsupported(
             name, "8 bits per channel", f"mode {image.mode}", "Save the image as 8-bit RGB."
         )
+    if reduction > 1:
+        # Only JPEG supports it. The result is rounded up.
+        image.draft(None, (image.width // reduction, image.height // reduction))
     try:
         image.load()
     except _DECODE_ERRORS as error:

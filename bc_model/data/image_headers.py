@@ -17,7 +17,9 @@ from bc_model.data.tiff import Field, TiffStructure, read_orientation, write_dir
 from bc_model.errors import ImageError
 
 MAX_FILE_MB = 64
-MAX_PIXELS = 40_000_000
+MAX_PIXELS = 100_000_000
+FULL_PIXELS = 40_000_000
+"""Larger images are read at half of their resolution, so that their pixels need less memory."""
 MAX_DEEP_PIXELS = 20_000_000
 """Limit with 16 bits per channel, which need three times the memory while they are converted."""
 MIN_SIDE_PX = 32
@@ -28,7 +30,7 @@ MAX_PNG_CHUNKS = 100_000
 MAX_JPEG_SEGMENTS = 10_000
 MAX_JPEG_SCANS = 100
 """Encoders write 1 to 15 scans."""
-MAX_SCAN_PIXELS = 16 * MAX_PIXELS
+MAX_SCAN_PIXELS = 16 * FULL_PIXELS
 """Limit of scans times pixels: each scan visits every block of the image, even if it is empty."""
 MAX_COEFFICIENT_MB = 240
 """Progressive JPEG keeps 2 bytes for each sample: three full channels of the largest image."""
@@ -36,6 +38,8 @@ MAX_TIFF_DIRECTORIES = 100
 """More are refused. The largest image is used, see `_TiffImage`."""
 MAX_TIFF_TILE_PIXELS = 4096 * 4096
 """Tiles have 256 to 1024 px per side. Larger ones are accepted if they do not exceed the image."""
+MAX_TIFF_STRIP_PIXELS = 48_000_000
+"""The decoder holds a strip or tile besides the whole image."""
 LARGE_PIXELS = 8_000_000
 LARGE_FILE_MB = 16
 """Images up to these sizes are decoded in 0.2 s; see `is_large`."""
@@ -133,6 +137,11 @@ class ImageHeader:
     page: int = 1
     n_pages: int = 1
 
+    @property
+    def reduction(self) -> int:
+        """How many pixels in each direction become one when the image is read: 1 or 2."""
+        return 2 if self.width_px * self.height_px > FULL_PIXELS else 1
+
 
 def read_header(data: bytes, name: str) -> ImageHeader:
     """Return the header of an image file.
@@ -164,6 +173,14 @@ def read_header(data: bytes, name: str) -> ImageHeader:
             raise
         raise damaged(name) from error
     raise _other_format(data, name)
+
+
+def read_reduction(data: bytes, name: str = "") -> int:
+    """Return `ImageHeader.reduction` of an image file; 1 for a file that cannot be read."""
+    try:
+        return read_header(data, name).reduction
+    except ImageError:
+        return 1
 
 
 def is_large(data: bytes) -> bool:
@@ -481,6 +498,8 @@ class _TiffImage:
         n_scans = self.structure.data.count(b"\xff\xda") if self.compression in (6, 7) else 0
         if n_scans * part_pixels > MAX_SCAN_PIXELS:
             raise _too_costly(self.name, "it has too many progressive scans")
+        if part_pixels > MAX_TIFF_STRIP_PIXELS:
+            raise _too_costly(self.name, "its strips are too large")
         if n_parts > MAX_TIFF_PARTS:
             raise _too_costly(self.name, f"it has more than {MAX_TIFF_PARTS:,} strips or tiles")
         parts = {offsets_tag: self._numbers(offsets_tag, n_parts)}

@@ -16,6 +16,7 @@ from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.declared_scale import DeclaredScale, detect_scale
 from bc_model.data.file_checks import check_file
+from bc_model.data.image_headers import read_reduction
 from bc_model.data.images import (
     HEATMAP_KINDS,
     decode_image,
@@ -94,10 +95,11 @@ def explain_file(
     content = read_image_bytes(path)
     data = content if page is None else select_page(content, page, path.name)
     image = decode_image(data, path.name)
+    declared = scale or detect_scale(path.name, data, image.shape[1])
     prediction = classifier.predict(
         image,
         name=path.name,
-        scale=scale or detect_scale(path.name, data, image.shape[1]),
+        scale=declared.reduced(read_reduction(data)),
         resolution=resolution,
         show_anyway=show_anyway,
         file_checks=check_file(content, path.name, page),

@@ -54,6 +54,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC165": {"bits": 16},
     "BC166": {},
     "BC167": {"page": 1, "n_pages": 3},
+    "BC168": {"width_px": 9000, "height_px": 8000, "max_megapixels": 40},
     "BC170": {"focus": 1.9, "limit": 3.7},
     "BC171": {"percent": 0.4, "limit": 5.0},
     "BC172": {"percent": 22.0},

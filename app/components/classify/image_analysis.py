@@ -17,7 +17,7 @@ from app.components.classify.session_images import HeldImage
 from app.components.decoding import get_decode_pool
 from app.components.model_picker import load_engine
 from app.server.byte_cache import ByteCache
-from bc_model.data import DeclaredScale, check_file, detect_scale
+from bc_model.data import DeclaredScale, check_file, detect_scale, read_reduction
 from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
@@ -114,7 +114,7 @@ def predict_image(
         prediction = classifier.predict(
             pixels,
             name=image.name,
-            scale=scale or find_file_scale(image),
+            scale=(scale or find_file_scale(image)).reduced(read_reduction(image.data)),
             resolution=resolution,
             show_anyway=True,
             file_checks=check_file((image.original or image).data, image.name, image.page),

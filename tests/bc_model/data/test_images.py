@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bc_model.data import image_headers
+from bc_model.data import image_decoder, image_headers
 from bc_model.data.file_checks import check_file
 from bc_model.data.images import decode_image, field_of_view, preprocess_image, read_image
 from bc_model.errors import ImageError
@@ -73,9 +73,9 @@ def test_decode_image_truncated_file_is_refused(kind: str, proportion: float) ->
     assert decode_invalid(data[: int(len(data) * proportion)]).reason == "unreadable"
 
 
-@pytest.mark.parametrize("side", [20_000, 7_000])
+@pytest.mark.parametrize("side", [20_000, 11_000])
 def test_decode_image_too_many_pixels_is_refused_from_header(side: int) -> None:
-    # 20,000 squared exceeds the limit of Pillow, and 7,000 squared only ours. The file has no
+    # 20,000 squared exceeds the limit of Pillow, and 11,000 squared only ours. The file has no
     # pixels, so decoding them would raise another error.
     start_s = time.perf_counter()
     assert decode_invalid(png_header(side, side)).reason == "too large"
@@ -163,6 +163,52 @@ def test_decode_image_16_bit_above_its_limit_is_refused(monkeypatch: pytest.Monk
         error = decode_invalid(data)
         assert error.reason == "too large"
         assert "16 bits per channel" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "mode"),
+    [
+        ("PNG", "RGB"),
+        ("PNG", "P"),
+        ("PNG", "L"),
+        ("TIFF", "RGB"),
+        ("JPEG", "RGB"),
+        ("JPEG", "CMYK"),
+    ],
+)
+def test_decode_image_above_the_full_size_is_read_at_half_resolution(
+    file_format: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_headers, "FULL_PIXELS", 5000)
+    monkeypatch.setattr(image_decoder, "_STRIP_PIXELS", 1000)
+    blocks = np.random.default_rng(0).integers(0, 5, (30, 41)).astype(np.uint8) * 50
+    gray = np.kron(blocks, np.ones((4, 4), np.uint8))[:119, :163]  # 119 x 163 px: odd sides.
+    data = encode(Image.fromarray(gray).convert(mode), file_format)
+    rgb = decode_image(data, "a")
+    assert rgb.shape == (60, 82, 3)
+    means = gray[:118, :162].reshape(59, 2, 81, 2).mean(axis=(1, 3))
+    assert np.abs(rgb[:59, :81, 1] - means).mean() < 6
+    checks = {check.code: check.params for check in check_file(data)}
+    assert checks["BC168"]["width_px"] == 163
+
+
+def test_decode_image_at_half_resolution_keeps_orientation_and_transparency(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(image_headers, "FULL_PIXELS", 5000)
+    pixels = np.zeros((80, 120, 4), np.uint8)
+    pixels[:40, :, 0], pixels[:, :, 3] = 255, 255  # The upper half is red.
+    pixels[:, 60:, 3] = 0  # The right half is transparent.
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[274] = 3  # Upside down.
+    stream = io.BytesIO()
+    image.save(stream, "PNG", exif=exif)
+    rgb = decode_image(stream.getvalue(), "a")
+    assert rgb.shape == (40, 60, 3)
+    assert rgb[35, 55].tolist() == [255, 0, 0]
+    assert rgb[5, 55].tolist() == [0, 0, 0]
+    assert rgb[5, 5].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
