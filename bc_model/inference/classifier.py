@@ -155,10 +155,10 @@ class Classifier:
         predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
         is_forced = is_blocked(found)
         band = self.bundle.uncertain_band
+        unusual = [check.title.lower() for check in found if check.code in INPUT_WARNINGS]
         if band is not None and is_inside(probability, band):
             found.append(make_check("BC191", low=band[0], high=band[1]))
-        unusual = [check.title for check in found if check.code in INPUT_WARNINGS]
-        if unusual and not is_forced:
+        elif unusual and not is_forced:
             found.append(make_check("BC178", reasons=unusual))
         heatmaps, contribution = _merge_maps(
             explained, used, plan, self.bundle, RESOLUTIONS[resolution]
