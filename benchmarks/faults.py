@@ -32,7 +32,6 @@ from bc_model.data import (
     RegisteredDataset,
     add_archive,
     add_synthetic,
-    example_png,
     generate_dataset,
     list_datasets,
     list_downloads,
@@ -43,7 +42,7 @@ from bc_model.errors import BcModelError
 from bc_model.inference import file_sha256
 from bc_model.jobs import ENDED_STATES, FINAL_STATES, Job
 from bc_model.training import Run, advance_queue, list_runs
-from benchmarks.load import UPLOADER, read_answer
+from benchmarks.load import UPLOADER, make_accepted_image, read_answer
 from benchmarks.resume import hash_weights, read_metrics
 from benchmarks.streamlit_client import AppServer, Session
 
@@ -299,7 +298,7 @@ def kill_app(rounds: int, rng: random.Random, folder: Path) -> Result:
     add_synthetic(
         "training", n_cases=10, images_per_case=1, size=(48, 64), registry=server.datasets
     )
-    archive, image = _make_archive(folder / "images"), example_png(malignant=True)
+    archive, image = _make_archive(folder / "images"), make_accepted_image()
     expected = _hash_images(
         add_archive(io.BytesIO(archive), "reference", registry=server.datasets).dataset
     )

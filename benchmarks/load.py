@@ -34,7 +34,8 @@ from benchmarks.timing import describe_machine
 
 SESSIONS = 32
 SECONDS = 150
-IMAGES = 24
+SEEDS = (0, 1, 2, 7, 10, 15, 18, 20, 21, 29, 33, 34, 40, 41, 53, 58, 60, 65)
+"""Of drawings that the bundled model accepts at 20x. Most drawings do not resemble tissue."""
 MAX_IMAGES_PER_UPLOAD = 3
 MAX_MEMORY_GROWTH = 0.10
 """Growth from the third quarter to the last one. Before, the caches and sessions fill up."""
@@ -93,13 +94,18 @@ def read_answer(session: Session) -> Answer:
     parts: list[str] = []
     for kind, value in session.elements:
         if kind == "heading":
-            parts = cards.setdefault(value.body, [])
+            parts = cards.setdefault(value.body.replace("\\", ""), [])  # Names are escaped.
         elif kind == "metric":
             parts.append(value.body)
         elif kind == "imgs":
             # The address of an image contains the hash of its bytes.
             parts.extend(image.url for image in value.imgs)
     return {name: tuple(parts) for name, parts in cards.items() if name.endswith(".png")}
+
+
+def make_accepted_image(seed: int = SEEDS[0]) -> bytes:
+    """Return a drawing as PNG that the bundled model accepts at 20x."""
+    return encode_png(generate_image(malignant=True, seed=seed, case_seed=seed))
 
 
 def add_text_chunk(png: bytes, text: str) -> bytes:
@@ -152,7 +158,7 @@ def simulate_users(
         start_s = time.monotonic()
         session.upload(UPLOADER, files)
         duration_s = time.monotonic() - start_s
-        found = {name.replace("\\", ""): parts for name, parts in read_answer(session).items()}
+        found = read_answer(session)
         expected = {name: answers[i] for name, i in names.items()}
         with lock:
             load.times_s.append(duration_s)
@@ -245,10 +251,7 @@ def measure_hostile(seconds: float) -> tuple[dict[str, Any], list[str]]:
 
 @contextmanager
 def _prepared_server() -> Iterator[tuple[AppServer, list[bytes]]]:
-    images = [
-        encode_png(generate_image(malignant=bool(i % 2), seed=i, case_seed=i))
-        for i in range(IMAGES)
-    ]
+    images = [make_accepted_image(seed) for seed in SEEDS]
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder)) as server:
         yield server, images
 

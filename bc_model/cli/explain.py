@@ -47,7 +47,7 @@ from bc_model.utils import (
     "--layer", "layers", type=click.Choice(inference.LAYERS), multiple=True,
     help="Also write this layer as PNG and NPY; may be repeated.",
 )  # fmt: skip
-@click.option("--page", type=int, help="Page of a TIFF file, from 1.  [default: the largest]")
+@click.option("--page", type=int, help="Page of a TIFF file, from 1; the largest one if omitted.")
 @click.option("--trust-test", is_flag=True, help="Compare each map with 30 random maps.")
 @json_option
 def explain(

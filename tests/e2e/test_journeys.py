@@ -27,14 +27,18 @@ def test_classify_with_an_upload_shows_probability_and_layers(page: Page):
         {"name": "field.png", "mimeType": "image/png", "buffer": example_png(malignant=True)}
     )
 
-    # The file states no scale, so that the image is blocked.
+    # The file states no scale, so that the image is blocked. At a known scale, it is blocked
+    # because it is a drawing.
     expect(page.get_by_text("Scale unknown.", exact=True)).to_be_visible(timeout=PATIENT_MS)
     expect(page.get_by_text("Estimated probability of malignancy")).to_have_count(0)
     page.get_by_text("20x", exact=True).first.click()
     expect(page.get_by_text("Scale unknown.", exact=True)).to_have_count(0, timeout=PATIENT_MS)
+    expect(page.get_by_text("Texture unlike tissue.", exact=True)).to_be_visible()
+    page.get_by_text(re.compile("Show predictions of 1 blocked image anyway")).click()
     expect(page.get_by_text("Estimated probability of malignancy")).to_be_visible(
         timeout=PATIENT_MS
     )
+    expect(page.get_by_text("Blocked, shown anyway").first).to_be_visible()
     values = page.get_by_test_id("stMetricValue")
     expect(values.first).to_have_text(re.compile("Benign|Malignant|Uncertain"))
     expect(values.last).to_have_text(re.compile(r"^((above|below) )?0\.\d\d+$"))
@@ -62,10 +66,13 @@ def test_classify_with_an_upload_shows_probability_and_layers(page: Page):
     expect(difference).not_to_have_text("0.000", timeout=PATIENT_MS)
 
     page.get_by_role("button", name="Test this map").click()
-    expect(page.get_by_text("Random maps that the map beats")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text("Random maps beaten")).to_be_visible(timeout=PATIENT_MS)
 
     page.get_by_text("Unknown", exact=True).first.click()
     expect(page.get_by_text("Scale unknown.", exact=True)).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text("Blocked, shown anyway").first).to_be_visible(timeout=PATIENT_MS)
+    page.get_by_text(re.compile("Show predictions of 1 blocked image anyway")).click()
+    expect(page.get_by_text("Blocked, shown anyway")).to_have_count(0, timeout=PATIENT_MS)
     page.get_by_text(re.compile("Show predictions of 1 blocked image anyway")).click()
     expect(page.get_by_text("Blocked, shown anyway").first).to_be_visible(timeout=PATIENT_MS)
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bc_model.data import example_png, generate_dataset
+from benchmarks.load import make_accepted_image
 from benchmarks.streamlit_client import Session, running_server
 
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
@@ -66,8 +67,8 @@ def use_app(folder: Path) -> None:
     )
     with running_server(folder) as server:
         with Session(server.url) as session:
-            session.upload("Images", [("image_20x.png", example_png(malignant=True))])
-            assert "Malignant" in session.texts("metric")
+            session.upload("Images", [("image_20x.png", make_accepted_image())])
+            assert "Uncertain" in session.texts("metric")
             for page in ("data", "train", "evaluate", "experiments", "compare"):
                 session.open_page(page)
                 assert session.texts("heading")[0] == page.capitalize()
