@@ -279,7 +279,7 @@ BOMBS = (
     Bomb("PNG with alpha of 40 million pixels", "pixels", partial(_png, _SIZE, color=6)),
     Bomb("PNG of 160 million pixels without content", "content", partial(_png, _LARGEST),
          f"{_COSTLY}it has more than 64 pixels per byte.", is_slow=True),
-    Bomb("PNG of 160 million pixels", "pixels", partial(_dense_png, _LARGEST), max_s=12.0,
+    Bomb("PNG of 160 million pixels", "pixels", partial(_dense_png, _LARGEST), max_s=8.0,
          is_slow=True),
     Bomb("PNG of 160 million pixels, cut", "pixels",
          lambda: _dense_png(_LARGEST)[:2_600_000], _DAMAGED, is_slow=True),
