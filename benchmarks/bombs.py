@@ -34,6 +34,8 @@ MAX_S = 3.0
 DECODED = "decoded"
 
 _SIZE = (8000, 5000)
+"""The largest number of pixels that is decoded at full resolution."""
+_LARGEST = (16_000, 10_000)
 """The largest accepted number of pixels."""
 _SHORT, _LONG = 3, 4
 
@@ -252,6 +254,17 @@ def _large_jpeg(proportion: float, **options: object) -> bytes:
     return stream.getvalue()[: int(len(stream.getvalue()) * proportion)]
 
 
+@cache
+def _dense_png(size: tuple[int, int]) -> bytes:
+    """Return a PNG with noise in each 256th byte, which compresses less than a blank one."""
+    width, height = size
+    rows = np.zeros((1000, 1 + 3 * width), np.uint8)
+    rows[:, 1::256] = np.random.default_rng(0).integers(0, 256, rows[:, 1::256].shape)
+    packer = zlib.compressobj(1)
+    pieces = [packer.compress(rows.tobytes()) for _ in range(height // 1000)]
+    return _png(size, pixels=b"".join([*pieces, packer.flush()]))
+
+
 def _truncated_png() -> bytes:
     data = _png(_SIZE)
     return data[: len(data) // 2]
@@ -264,8 +277,12 @@ _LARGE = "is too large."
 BOMBS = (
     Bomb("PNG of 40 million pixels", "pixels", partial(_png, _SIZE)),
     Bomb("PNG with alpha of 40 million pixels", "pixels", partial(_png, _SIZE, color=6)),
-    Bomb("PNG of 100 million pixels", "pixels", partial(_png, (10_000, 10_000)), max_mb=650,
-         max_s=5.0, is_slow=True),
+    Bomb("PNG of 160 million pixels without content", "content", partial(_png, _LARGEST),
+         f"{_COSTLY}it has more than 64 pixels per byte.", is_slow=True),
+    Bomb("PNG of 160 million pixels", "pixels", partial(_dense_png, _LARGEST), max_s=8.0,
+         is_slow=True),
+    Bomb("PNG of 160 million pixels, cut", "pixels",
+         lambda: _dense_png(_LARGEST)[:2_600_000], _DAMAGED, is_slow=True),
     Bomb("PNG, half of it", "pixels", _truncated_png, _DAMAGED),
     Bomb("PNG of 3,600 million pixels", "pixels", partial(_png, (60_000, 60_000), pixels=b""),
          _LARGE),

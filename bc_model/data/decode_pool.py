@@ -22,7 +22,12 @@ from typing import Any, Self, cast
 import numpy as np
 
 from bc_model.data.decode_worker import LENGTH, write_message
-from bc_model.data.image_headers import FULL_PIXELS, is_large, require_file_size
+from bc_model.data.image_headers import (
+    FULL_PIXELS,
+    count_declared_pixels,
+    is_large,
+    require_file_size,
+)
 from bc_model.errors import BcModelError, BusyError, CanceledError, ImageError
 from bc_model.utils.io import project_dir
 from bc_model.utils.processor import usable_cores, usable_memory_mb
@@ -30,10 +35,11 @@ from bc_model.utils.processor import usable_cores, usable_memory_mb
 MAX_WAITING = 64
 """As many as wait for the engine. A small image takes some hundredths of a second."""
 TIME_LIMIT_S = 2.5
-"""CPU time for one image. The slowest accepted kind, progressive JPEG, takes 2 s at most. Images
-that are read at half of their resolution have twice the time."""
-WORKER_MB = 700
-"""Largest memory of a worker process: 64 MB of PNG with 100 million pixels."""
+"""CPU time for one image. The slowest accepted kind, progressive JPEG, takes 2 s at most."""
+LARGE_TIME_FACTOR = 4
+"""Images that are read at half of their resolution have up to four times as many pixels."""
+WORKER_MB = 750
+"""Largest memory of a worker process: 200 MB of progressive JPEG."""
 LARGE_NICENESS = 5
 """Processes for large images get about a third of a core that others need as well."""
 
@@ -66,7 +72,7 @@ class DecodePool:
     max_waiting : int
         Largest number of images that wait in each queue.
     time_limit_s : float
-        CPU time for one image.
+        CPU time for one image of at most 40 million pixels. Larger ones have four times as much.
 
     Attributes
     ----------
@@ -124,7 +130,9 @@ class DecodePool:
             `is_canceled` returned true.
         """
         require_file_size(len(data), name)
-        request = _Request(data, name, self._time_limit_s)
+        is_reduced = count_declared_pixels(data) > FULL_PIXELS
+        time_limit_s = self._time_limit_s * (LARGE_TIME_FACTOR if is_reduced else 1)
+        request = _Request(data, name, time_limit_s)
         future = (self._large if is_large(data) else self._small).submit(request)
         try:
             while not wait([future], _POLL_S).done:
@@ -263,7 +271,7 @@ class _Request:
         is_late = time.monotonic() > self._deadline_s
         remedy = "Open it in an image editor and save it as PNG."
         if status == -getattr(signal, "SIGPROF", 0) or (is_late and not _LIMITS_CPU):
-            limit = f"Expected at most {self._time_limit_s:g} s, twice that for large images"
+            limit = f"Expected at most {self._time_limit_s:g} s"
             return ImageError(
                 f"{self._name} takes too long to decode. {limit}. {remedy}", "too slow"
             )

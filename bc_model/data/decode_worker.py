@@ -22,11 +22,15 @@ from typing import Any, BinaryIO
 from PIL import JpegImagePlugin, PngImagePlugin, TiffImagePlugin  # noqa: F401
 
 from bc_model.data.image_decoder import ImageDecoder
-from bc_model.data.image_headers import ImageHeader, read_header
+from bc_model.data.image_headers import MAX_BAND_PIXELS, ImageHeader, read_header
 from bc_model.errors import ImageError
 
 SPARE_BYTES = 64 * 2**20
 """Memory for one image besides its content, its pixels and the buffers that its header declares."""
+
+BANDS_BYTES = 12 * MAX_BAND_PIXELS
+"""Memory for a band of an image that is read at half of its resolution: in its codec, as decoded
+and as converted."""
 
 _FAILED_STATUS = 70
 """Exit status after an unexpected error while an image is decoded."""
@@ -50,23 +54,23 @@ def main() -> None:
     requests = sys.stdin.buffer
     while len(prefix := requests.read(LENGTH.size)) == LENGTH.size:
         request = json.loads(requests.read(*LENGTH.unpack(prefix)))
-        data = requests.read(request["n_bytes"])
+        content = [requests.read(request["n_bytes"])]
         _limit_cpu(request["cpu_s"])
         try:
-            _answer(answers, data, request["name"], request["cpu_s"])
+            _answer(answers, content, request["name"])
         except Exception:
             os._exit(_FAILED_STATUS)
         answers.flush()
-        del data
         _limit_cpu(0.0)
         _limit_memory(None)
 
 
-def _answer(answers: BinaryIO, data: bytes, name: str, cpu_s: float) -> None:
+def _answer(answers: BinaryIO, content: list[bytes], name: str) -> None:
+    """Answer a request; `content` is emptied, because the header has the part that is needed."""
     try:
-        header = read_header(data, name)
+        header = read_header(content[0], name)
+        content.clear()
         _limit_memory(_needed_bytes(header))
-        _limit_cpu(cpu_s * header.reduction)
         decoder = ImageDecoder(header, name)
     except ImageError as error:
         write_message(answers, {"message": str(error), "reason": error.reason})
@@ -81,12 +85,11 @@ def _answer(answers: BinaryIO, data: bytes, name: str, cpu_s: float) -> None:
 
 
 def _needed_bytes(header: ImageHeader) -> int:
-    n_pixels = header.width_px * header.height_px
-    n_copies = 0 if header.orientation == 1 else 1
-    if header.reduction > 1:  # Further copies have the reduced size.
-        n_copies += 1
-    pixels = 4 * (n_pixels + n_copies * n_pixels // header.reduction**2)
-    return pixels + header.codec_bytes + len(header.content) + SPARE_BYTES
+    width_px, height_px = header.decoded_size
+    n_images = 1 if header.orientation == 1 else 2
+    pixels = 4 * n_images * width_px * height_px
+    codec_bytes = max(header.codec_bytes, BANDS_BYTES if header.reduction > 1 else 0)
+    return pixels + codec_bytes + len(header.content) + SPARE_BYTES
 
 
 def _limit_cpu(seconds: float) -> None:

@@ -8,16 +8,19 @@ import io
 import logging
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
 
+from bc_model.data.image_bands import decode_bands
 from bc_model.data.image_headers import ImageHeader, damaged, read_header, unsupported
 from bc_model.errors import ImageError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"})
+_REDUCIBLE_MODES = frozenset({"L", "RGB", "CMYK"})
 _STRIP_PIXELS = 2**18
 _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError,
@@ -66,10 +69,12 @@ class ImageDecoder:
         self._is_premultiplied = header.is_premultiplied
         if header.bits > 8:
             self._image = _load_deep(header.content, name)
-        else:
+        elif header.reduction > 1 and not header.content.startswith(b"\xff\xd8"):
+            self._image = _load_reduced(header, name)
+        else:  # The codec of JPEG reduces the image itself.
             self._image = _load(header.content, name, header.reduction)
-        if header.reduction > 1 and self._image.width == header.width_px:
-            self._image = self._reduce(header.reduction)
+        if self._image.size != header.decoded_size:
+            raise damaged(name)
         if header.orientation in _TRANSPOSITIONS:
             self._image = self._image.transpose(_TRANSPOSITIONS[header.orientation])
         self.width_px, self.height_px = self._image.size
@@ -88,18 +93,6 @@ class ImageDecoder:
                 white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
                 strip = Image.alpha_composite(white, strip)
             yield strip.convert("RGB").tobytes()
-
-    def _reduce(self, factor: int) -> Image.Image:
-        """Return the image with the means of blocks of pixels."""
-        mode = "RGBA" if self._image.has_transparency_data else "RGB"
-        size = -(-self._image.width // factor), -(-self._image.height // factor)
-        reduced = Image.new(mode, size)
-        n_rows = factor * max(1, _STRIP_PIXELS // self._image.width // factor)
-        for top in range(0, self._image.height, n_rows):
-            bottom = min(top + n_rows, self._image.height)
-            strip = self._image.crop((0, top, self._image.width, bottom)).convert(mode)
-            reduced.paste(strip.reduce(factor), (0, top // factor))
-        return reduced
 
     def _find_constant_alpha(self) -> int | None:
         values: set[Any] = set()
@@ -158,8 +151,33 @@ def _load_deep(content: bytes, name: str) -> Image.Image:
     return Image.fromarray(converted)
 
 
-def _load(content: bytes, name: str, reduction: int) -> Image.Image:
-    """Return an image; a JPEG file is decoded at the reduced size, others at their own."""
+def _load_reduced(header: ImageHeader, name: str) -> Image.Image:
+    """Return an image with the means of blocks of pixels, which is decoded band by band."""
+    factor, top = header.reduction, 0
+    reduced = None
+    bands = decode_bands(header.content, lambda band: _load(band, name), factor)
+    try:
+        for band in bands:
+            if band.has_transparency_data:
+                band = band.convert("RGBA")
+            elif band.mode not in _REDUCIBLE_MODES:
+                band = band.convert("RGB")
+            # The channels are reduced one by one, because an alpha channel of zeros is ignored.
+            parts = [band.getchannel(i).reduce(factor) for i in range(len(band.getbands()))]
+            reduced = reduced or Image.new(band.mode, header.decoded_size)
+            reduced.paste(Image.merge(band.mode, parts), (0, top // factor))
+            top += band.height
+    except ImageError:
+        raise
+    except (*_DECODE_ERRORS, zlib.error) as error:
+        raise damaged(name) from error
+    if reduced is None or top != header.height_px:
+        raise damaged(name)
+    return reduced
+
+
+def _load(content: bytes, name: str, reduction: int = 1) -> Image.Image:
+    """Return an image; a JPEG file may be decoded at a lower resolution."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except _DECODE_ERRORS as error:
@@ -174,7 +192,7 @@ def _load(content: bytes, name: str, reduction: int) -> Image.Image:
             name, "8 bits per channel", f"mode {image.mode}", "Save the image as 8-bit RGB."
         )
     if reduction > 1:
-        # Only JPEG supports it. The result is rounded up.
+        # The sides of the result are rounded up.
         image.draft(None, (image.width // reduction, image.height // reduction))
     try:
         image.load()

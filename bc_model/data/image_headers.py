@@ -6,6 +6,7 @@ Decoders see only these parts, so metadata cannot harm them: a damaged color pro
 EXIF block never refuses an image.
 """
 
+import math
 import re
 import struct
 import zlib
@@ -16,17 +17,21 @@ from typing import NamedTuple
 from bc_model.data.tiff import Field, TiffStructure, read_orientation, write_directory
 from bc_model.errors import ImageError
 
-MAX_FILE_MB = 64
-MAX_PIXELS = 100_000_000
+MAX_FILE_MB = 200
+"""A PNG file of 120 million pixels of tissue has about 200 MB."""
 FULL_PIXELS = 40_000_000
-"""Larger images are read at half of their resolution, so that their pixels need less memory."""
+"""Limit of the decoded pixels. Larger images are read at half of their resolution."""
+LARGE_REDUCTION = 2
+MAX_PIXELS = LARGE_REDUCTION**2 * FULL_PIXELS
+MAX_PIXELS_PER_BYTE = 64
+"""Of images above `FULL_PIXELS`: one byte for each block of JPEG. Tissue has 1 to 20 pixels."""
 MAX_DEEP_PIXELS = 20_000_000
 """Limit with 16 bits per channel, which need three times the memory while they are converted."""
 MIN_SIDE_PX = 32
 MAX_SIDE_PX = 65_500
 """Largest side that JPEG encoders accept. The app shows every image as JPEG."""
 MAX_PNG_CHUNKS = 100_000
-"""A 64 MB file in chunks of 8 kB, the default of libpng, has 8,000 chunks."""
+"""A 200 MB file in chunks of 8 kB, the default of libpng, has 26,000 chunks."""
 MAX_JPEG_SEGMENTS = 10_000
 MAX_JPEG_SCANS = 100
 """Encoders write 1 to 15 scans."""
@@ -38,8 +43,8 @@ MAX_TIFF_DIRECTORIES = 100
 """More are refused. The largest image is used, see `_TiffImage`."""
 MAX_TIFF_TILE_PIXELS = 4096 * 4096
 """Tiles have 256 to 1024 px per side. Larger ones are accepted if they do not exceed the image."""
-MAX_TIFF_STRIP_PIXELS = 48_000_000
-"""The decoder holds a strip or tile besides the whole image."""
+MAX_BAND_PIXELS = 16_000_000
+"""Limit of a strip, or of a row of tiles, of an image that is decoded band by band."""
 LARGE_PIXELS = 8_000_000
 LARGE_FILE_MB = 16
 """Images up to these sizes are decoded in 0.2 s; see `is_large`."""
@@ -91,9 +96,9 @@ _COMPRESSIONS = {
     **{50000: "", 50001: "WebP", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000"},
     **{34892: "lossy JPEG", 34887: "LERC", 50002: "JPEG XL", 52546: "JPEG XL"},
 }
-_UNCOMPRESSED = 1
+UNCOMPRESSED, _OLD_JPEG = 1, 6
 _COMPRESSION_RATIOS = {
-    _UNCOMPRESSED: 1,
+    UNCOMPRESSED: 1,
     5: 4096,
     8: _DEFLATE_RATIO,
     32773: 64,
@@ -140,7 +145,21 @@ class ImageHeader:
     @property
     def reduction(self) -> int:
         """How many pixels in each direction become one when the image is read: 1 or 2."""
-        return 2 if self.width_px * self.height_px > FULL_PIXELS else 1
+        return _find_reduction(self.width_px, self.height_px)
+
+    @property
+    def decoded_size(self) -> tuple[int, int]:
+        """Width and height of the decoded image before the orientation is applied, px."""
+        return _reduced_size(self.width_px, self.height_px)
+
+
+def _find_reduction(width_px: int, height_px: int) -> int:
+    return LARGE_REDUCTION if width_px * height_px > FULL_PIXELS else 1
+
+
+def _reduced_size(width_px: int, height_px: int) -> tuple[int, int]:
+    reduction = _find_reduction(width_px, height_px)
+    return -(-width_px // reduction), -(-height_px // reduction)
 
 
 def read_header(data: bytes, name: str) -> ImageHeader:
@@ -163,11 +182,11 @@ def read_header(data: bytes, name: str) -> ImageHeader:
     require_file_size(len(data), name)
     try:
         if data.startswith(_PNG_SIGNATURE):
-            return _read_png(data, name)
+            return _require_content(_read_png(data, name), name)
         if data.startswith(b"\xff\xd8"):
-            return _read_jpeg(data, name)
+            return _require_content(_read_jpeg(data, name), name)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _TiffImage(data, name).header()
+            return _require_content(_TiffImage(data, name).header(), name)
     except (ValueError, LookupError, ArithmeticError, struct.error) as error:
         if isinstance(error, ImageError):
             raise
@@ -184,12 +203,15 @@ def read_reduction(data: bytes, name: str = "") -> int:
 
 
 def is_large(data: bytes) -> bool:
-    """Return whether decoding may take long, by the declared size; False if there is none.
+    """Return whether decoding may take long, by the declared size; False if there is none."""
+    return len(data) > LARGE_FILE_MB * 2**20 or count_declared_pixels(data) > LARGE_PIXELS
+
+
+def count_declared_pixels(data: bytes) -> int:
+    """Return the number of pixels that a file declares; 0 if there is none.
 
     It costs less than `read_header` and checks nothing.
     """
-    if len(data) > LARGE_FILE_MB * 2**20:
-        return True
     try:
         if data.startswith(_PNG_SIGNATURE):
             width, height = struct.unpack_from(">II", data, 16)
@@ -197,13 +219,19 @@ def is_large(data: bytes) -> bool:
             width, height = _find_jpeg_size(data)
         else:
             structure = TiffStructure(data)
-            fields = structure.read_directory(structure.first_offset)
-            (width,), (height,) = (
-                structure.read_integers(fields[tag], 1) for tag in (_WIDTH, _HEIGHT)
-            )
+            offsets = structure.directory_offsets(MAX_TIFF_DIRECTORIES)
+            return max(_count_tiff_pixels(structure, offset) for offset in offsets)
     except (ValueError, LookupError, struct.error):
-        return False
-    return width * height > LARGE_PIXELS
+        return 0
+    return int(width * height)
+
+
+def _count_tiff_pixels(structure: TiffStructure, offset: int) -> int:
+    with suppress(ValueError, LookupError, struct.error):
+        fields = structure.read_directory(offset)
+        (width,), (height,) = (structure.read_integers(fields[tag], 1) for tag in (_WIDTH, _HEIGHT))
+        return width * height
+    return 0
 
 
 def _find_jpeg_size(data: bytes) -> tuple[int, int]:
@@ -252,13 +280,33 @@ def _too_costly(name: str, what: str) -> ImageError:
 
 
 def _require_deep_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_DEEP_PIXELS:
+    _require_pixels(width, height, MAX_DEEP_PIXELS, name, " for 16 bits per channel")
+
+
+def _require_full_size(width: int, height: int, name: str, obstacle: str) -> None:
+    """Raise `ImageError` for an image that is too large to be decoded at its full resolution.
+
+    `obstacle` is what prevents a lower resolution, such as 'an interlaced PNG'; '' for nothing.
+    """
+    if obstacle:
+        _require_pixels(width, height, FULL_PIXELS, name, f" for {obstacle}")
+
+
+def _require_pixels(width: int, height: int, limit: int, name: str, condition: str = "") -> None:
+    if width * height > limit:
         raise ImageError(
-            f"{name} is too large for 16 bits per channel. Expected at most "
-            f"{MAX_DEEP_PIXELS // 10**6} million pixels, got {width * height / 1e6:,.0f} million. "
-            "Save a smaller field of view.",
+            f"{name} is too large{condition}. Expected at most {limit // 10**6} million pixels, "
+            f"got {width * height / 1e6:,.0f} million. Save a smaller field of view.",
             "too large",
         )
+
+
+def _require_content(header: ImageHeader, name: str) -> ImageHeader:
+    """Return the header, or raise `ImageError` if a large image has hardly any content."""
+    n_pixels = header.width_px * header.height_px
+    if header.reduction > 1 and n_pixels > MAX_PIXELS_PER_BYTE * len(header.content):
+        raise _too_costly(name, f"it has more than {MAX_PIXELS_PER_BYTE} pixels per byte")
+    return header
 
 
 def _several_images(name: str, count: str) -> ImageError:
@@ -292,10 +340,11 @@ def _other_format(data: bytes, name: str) -> ImageError:
 
 
 def _require_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
+    _require_pixels(width, height, MAX_PIXELS, name)
+    if math.prod(_reduced_size(width, height)) > FULL_PIXELS:  # Odd sides are rounded up.
         raise ImageError(
-            f"{name} is too large. Expected at most {MAX_PIXELS // 10**6} million pixels, got "
-            f"{width * height / 1e6:,.0f} million. Save a smaller field of view.",
+            f"{name} is too large. Expected at most {MAX_PIXELS // 10**6} million pixels with even "
+            f"sides, got {width:,} x {height:,}. Save a smaller field of view.",
             "too large",
         )
     if max(width, height) > MAX_SIDE_PX:
@@ -313,10 +362,13 @@ def _require_size(width: int, height: int, name: str) -> None:
 
 
 def _read_png(data: bytes, name: str) -> ImageHeader:
-    length, kind, width, height, bits, color, *_ = struct.unpack_from(">I4sIIBB", data, 8)
+    start = struct.unpack_from(">I4sIIBBBBB", data, 8)
+    length, kind, width, height, bits, color, _, _, interlacing = start
     if kind != b"IHDR" or length != 13 or color not in _PNG_CHANNELS:
         raise damaged(name)
     _require_size(width, height, name)
+    obstacle = "an interlaced PNG" if interlacing else "fewer than 8 bits" if bits < 8 else ""
+    _require_full_size(width, height, name, obstacle)
     codec_bytes = 0
     if bits > 8:
         _require_deep_size(width, height, name)
@@ -354,8 +406,8 @@ def _read_png(data: bytes, name: str) -> ImageHeader:
         raise damaged(name)
     if n_frames > 1 and data.find(b"fdAT", position) >= 0:
         raise _several_images(name, f"{n_frames:,}")
-    kept += [data[pixels_start:position], b"\0\0\0\0IEND\xaeB`\x82"]
-    content = b"".join(kept)
+    pixels = memoryview(data)[pixels_start:position]
+    content = b"".join([*kept, pixels, b"\0\0\0\0IEND\xaeB`\x82"])
     return ImageHeader(width, height, orientation, content, codec_bytes, bits=max(8, bits))
 
 
@@ -413,7 +465,7 @@ def _read_jpeg(data: bytes, name: str) -> ImageHeader:
     codec_bytes = 2 * frame.n_samples if is_multiscan else 0
     if codec_bytes > MAX_COEFFICIENT_MB * 10**6:
         raise _too_costly(name, "it is a large progressive JPEG")
-    content = b"".join([*kept, data[pixels_start:position]])
+    content = b"".join([*kept, memoryview(data)[pixels_start:position]])
     return ImageHeader(
         frame.width, frame.height, orientation or 1, content, codec_bytes,
         is_cmyk=frame.n_channels == 4,
@@ -498,14 +550,14 @@ class _TiffImage:
         n_scans = self.structure.data.count(b"\xff\xda") if self.compression in (6, 7) else 0
         if n_scans * part_pixels > MAX_SCAN_PIXELS:
             raise _too_costly(self.name, "it has too many progressive scans")
-        if part_pixels > MAX_TIFF_STRIP_PIXELS:
-            raise _too_costly(self.name, "its strips are too large")
+        obstacle = self._find_obstacle(n_bits)
+        _require_full_size(self.width, self.height, self.name, obstacle)
         if n_parts > MAX_TIFF_PARTS:
             raise _too_costly(self.name, f"it has more than {MAX_TIFF_PARTS:,} strips or tiles")
         parts = {offsets_tag: self._numbers(offsets_tag, n_parts)}
         if counts_tag in self.fields:
             parts[counts_tag] = self._numbers(counts_tag, n_parts)
-        elif self.compression != _UNCOMPRESSED:
+        elif self.compression != UNCOMPRESSED:
             raise damaged(self.name)
         self._require_enough_data(parts.get(counts_tag, ()), n_bits)
         orientation = self._integer(_ORIENTATION, 1)
@@ -575,6 +627,22 @@ class _TiffImage:
             raise damaged(self.name)
         return sum(bits) if len(bits) == self.n_channels else self.n_channels * max(bits)
 
+    def _find_obstacle(self, n_bits: int) -> str:
+        """Return why the image cannot be decoded band by band; '' if it can."""
+        if self.compression == _OLD_JPEG:
+            return "old-style JPEG compression"
+        if n_bits != 8 * self.n_channels:
+            return "channels without 8 bits"
+        if _STRIP_OFFSETS not in self.fields:
+            n_rows = self._integer(_TILE_HEIGHT)
+        elif self.compression == UNCOMPRESSED:
+            return ""  # Its strips can be divided.
+        else:
+            n_rows = min(self._integer(_STRIP_ROWS, self.height), self.height)
+        return (
+            f"strips or tiles of {n_rows:,} rows" if n_rows * self.width > MAX_BAND_PIXELS else ""
+        )
+
     def _parts(self) -> tuple[int, int, int, int]:
         """Return the tags of the offsets and byte counts, and the number and pixels of parts.
 
@@ -591,7 +659,7 @@ class _TiffImage:
 
     def _require_enough_data(self, counts: tuple[int, ...], n_bits: int) -> None:
         n_encoded = len(self.structure.data)
-        if self.compression != _UNCOMPRESSED:  # Its byte counts follow from the size.
+        if self.compression != UNCOMPRESSED:  # Its byte counts follow from the size.
             # Equal tiles may share their data, but not so often that reading them never ends.
             if sum(counts) > MAX_FILE_MB * 2**20:
                 raise _too_costly(self.name, "its strips or tiles overlap")

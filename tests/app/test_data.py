@@ -218,7 +218,7 @@ def test_classify_with_a_large_dataset_image_does_not_read_it(
 ):
     generate_dataset(registry / "synthetic", n_cases=2, images_per_case=1, size=(32, 48))
     file = next((registry / "synthetic").rglob("*.png"))
-    os.truncate(file, 2**26 + 1)
+    os.truncate(file, 200 * 2**20 + 1)
     read: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
@@ -226,7 +226,7 @@ def test_classify_with_a_large_dataset_image_does_not_read_it(
         "classify", image=f"synthetic/{file.relative_to(registry / 'synthetic').as_posix()}"
     )
 
-    assert "64 MB" in texts(app.error)
+    assert "200 MB" in texts(app.error)
     assert file not in read
 
 

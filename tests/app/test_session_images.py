@@ -3,7 +3,10 @@
 import pytest
 
 from app.components.classify import session_images
+from app.components.classify.image_uploader import MAX_UPLOAD_MB
 from app.components.classify.session_images import SessionImages, hold_image
+from app.server.upload_limits import DEFAULT_MEMORY_MB
+from bc_model.data.image_headers import MAX_FILE_MB
 
 MB = 2**20
 freed: list[str] = []
@@ -93,6 +96,12 @@ def test_session_above_its_limit_evicts_its_oldest_images(released):
     upload(session)
     upload(session, "e")
     assert (names(session), session.evicted) == (["c", "d", "e"], ["b"])
+
+
+def test_largest_image_file_fits_into_the_uploader_and_a_session():
+    assert MAX_UPLOAD_MB == MAX_FILE_MB
+    assert MAX_FILE_MB <= session_images.MAX_SESSION_MB
+    assert MAX_FILE_MB * 2**20 <= DEFAULT_MEMORY_MB * 10**6
 
 
 def test_sessions_above_the_total_evict_images_of_the_least_recently_used_one(released):

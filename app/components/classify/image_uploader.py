@@ -13,7 +13,7 @@ from app.components.layout import escape_markdown
 from app.server.session_memory import make_upload_release
 from bc_model.utils import format_count
 
-MAX_UPLOAD_MB = 64
+MAX_UPLOAD_MB = 200
 _LISTED = 10
 _STATE_KEY = "session-images"
 _ADDRESS_KEY = "uploads"

@@ -188,7 +188,7 @@ def test_explain_a_folder_with_heatmaps_only_is_refused(
     [
         (b"Dear colleague,\nplease find attached", "is not an image"),
         (b"", "is empty"),
-        (huge_png(), "Expected at most 100 million pixels"),
+        (huge_png(), "Expected at most 160 million pixels"),
         (None, "damaged or incomplete"),
     ],
     ids=["text", "empty", "20,000 px", "truncated"],

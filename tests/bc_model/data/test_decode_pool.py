@@ -98,6 +98,29 @@ def test_decode_too_slow_image_is_refused(
     assert len(processes) == 2
 
 
+@pytest.fixture(scope="module")
+def reduced() -> bytes:
+    """Return an image that is read at half of its resolution."""
+    gray = np.tile(NOISE[..., 0], (87, 100))
+    return encode(Image.fromarray(gray), "JPEG", quality=10)  # 8000 x 5220 px.
+
+
+def test_decode_image_above_the_full_size_returns_half_of_its_resolution(
+    shared_pool: DecodePool, reduced: bytes
+) -> None:
+    pixels = shared_pool.decode(reduced, "x.jpg")
+    assert pixels.shape == (2610, 4000, 3)
+    np.testing.assert_array_equal(pixels, decode_image(reduced, "x.jpg"))
+
+
+def test_decode_image_above_the_full_size_has_four_times_the_time(reduced: bytes) -> None:
+    with (
+        DecodePool(n_workers=1, time_limit_s=0.005) as pool,
+        pytest.raises(ImageError, match=r"takes too long to decode\. Expected at most 0\.02 s"),
+    ):
+        pool.decode(reduced, "x.jpg")
+
+
 def test_decode_stopped_process_is_ended_after_elapsed_time(
     processes: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
