@@ -25,7 +25,7 @@ SCALE_FILE = "scale.npz"
 
 WARNING_OCTAVES, BLOCKING_OCTAVES = 0.5, 0.75
 """Accepted differences of the estimated from the declared scale. Of the frames of left-out cases,
-97 % are within 0.75 octaves."""
+98 % are within 0.75 octaves."""
 
 _GAMMA, _PENALTY = 0.002, 0.1
 _VIEWS_PER_IMAGE = 10
