@@ -79,7 +79,9 @@ def _structure_features(plane: np.ndarray) -> list[float]:
         sd = _mean(np.square(band)) ** 0.5 + 1e-6
         is_maximum = (band == cv2.dilate(band, _NEIGHBORS)) & (band > sd)
         is_minimum = (band == cv2.erode(band, _NEIGHBORS)) & (band < -sd)
-        features += [np.log(float(mask.mean()) + _SMALL) for mask in (is_maximum, is_minimum)]
+        features += [
+            np.log(np.count_nonzero(mask) / mask.size + _SMALL) for mask in (is_maximum, is_minimum)
+        ]
         centered = plane - _mean(plane)
         variance = _mean(np.square(centered)) + 1e-8
         features += [
