@@ -87,7 +87,7 @@ from .summary import (
     tabulate_cases,
 )
 from .synthetic import example_png, generate_dataset, generate_image
-from .tiff_pages import TiffPage, list_pages, select_page
+from .tiff_pages import TiffPage, find_default_page, list_pages, select_page
 
 __all__ = [
     "CLASSES",
@@ -134,6 +134,7 @@ __all__ = [
     "detect_scale",
     "example_png",
     "find_class_revealing_sizes",
+    "find_default_page",
     "find_duplicates",
     "find_images_dir",
     "find_near_duplicates",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bc_model.data.image_headers import read_header
 from bc_model.data.tiff import TiffStructure
+from bc_model.data.tiff_pages import find_default_page, list_pages, select_page
 
 MIN_MPP = 0.05
 MAX_MPP = 20.0
@@ -111,6 +112,9 @@ def _read_jpeg_scale(data: bytes) -> ImageScale | None:
 
 
 def _read_tiff_scale(data: bytes) -> ImageScale | None:
+    if len(pages := list_pages(data)) > 1:
+        # Pages can have different scales.
+        data = select_page(data, find_default_page(pages))
     structure = TiffStructure(data)
     fields = structure.read_directory(structure.first_offset)
     text = ""

@@ -55,6 +55,17 @@ def list_pages(data: bytes) -> tuple[TiffPage, ...]:
     return tuple(pages)
 
 
+def find_default_page(pages: tuple[TiffPage, ...]) -> int:
+    """Return the number of the largest page, which readers use; of equal ones, the first.
+
+    Examples
+    --------
+    >>> find_default_page((TiffPage(1, 90, 60), TiffPage(2, 700, 460), TiffPage(3, 700, 460)))
+    2
+    """
+    return max(pages, key=lambda page: (page.width_px * page.height_px, -page.number)).number
+
+
 def select_page(data: bytes, page: int, name: str = "") -> bytes:
     """Return the content of a file that contains one page of a TIFF file, with its metadata.
 

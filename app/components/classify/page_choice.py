@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.components.classify.session_images import HeldImage
 from app.components.layout import escape_markdown
-from bc_model.data import TiffPage, list_pages, select_page
+from bc_model.data import TiffPage, find_default_page, list_pages, select_page
 
 _MAX_SHOWN = 6
 """Files with a choice. The largest page of further files is used."""
@@ -44,7 +44,7 @@ def _select_page(image: HeldImage, pages: tuple[TiffPage, ...]) -> int:
     return st.selectbox(
         f"Page of {escape_markdown(image.name)}",
         list(labels),
-        index=_default_page(pages) - 1,
+        index=find_default_page(pages) - 1,
         format_func=labels.__getitem__,
         key=f"tiff-page-{image.sha256}",
         persist_state="session",
@@ -52,12 +52,8 @@ def _select_page(image: HeldImage, pages: tuple[TiffPage, ...]) -> int:
     )
 
 
-def _default_page(pages: tuple[TiffPage, ...]) -> int:
-    return max(pages, key=lambda page: (page.width_px * page.height_px, -page.number)).number
-
-
 def _take_page(image: HeldImage, page: int | None, pages: tuple[TiffPage, ...]) -> HeldImage:
-    if page is None or page == _default_page(pages):
+    if page is None or page == find_default_page(pages):
         return image
     data = select_page(image.data, page, image.name)
     sha256 = hashlib.sha256(data).hexdigest()

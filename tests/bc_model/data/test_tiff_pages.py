@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from bc_model.data.file_checks import check_file
+from bc_model.data.image_scale import read_scale
 from bc_model.data.images import decode_image, read_image
 from bc_model.data.synthetic import example_png
 from bc_model.data.tiff_pages import list_pages, select_page
@@ -70,6 +71,19 @@ def test_read_image_and_checks_use_the_page(tmp_path: Path) -> None:
     for page, expected in ((None, 2), (3, 3)):
         (check,) = check_file(path.read_bytes(), "scan.tif", page)
         assert (check.code, check.params) == ("BC167", {"page": expected, "n_pages": 3})
+
+
+def test_the_scale_is_that_of_the_page() -> None:
+    small, large = (Image.fromarray(page) for page in make_pages()[:2])
+    large.encoderinfo = {"resolution": 20_000, "resolution_unit": "cm"}
+    stream = io.BytesIO()
+    small.save(
+        stream, "TIFF", save_all=True, append_images=[large], resolution=10_000,
+        resolution_unit="cm",
+    )  # fmt: skip
+    data = stream.getvalue()
+    found = [read_scale(data), *(read_scale(select_page(data, page)) for page in (1, 2))]
+    assert [scale and scale.mpp_x for scale in found] == pytest.approx([0.5, 1.0, 0.5])
 
 
 def test_damaged_directories_end_the_list() -> None:
