@@ -20,6 +20,7 @@ from bc_model.cli.options import (
     print_checks,
     print_json,
     progress,
+    rules_options,
     seed_option,
     training_options,
 )
@@ -119,10 +120,12 @@ def generate(folder: Path, cases: int, images_per_case: int, image_size: str, se
     help="Official fold files to check for leakage.",
 )  # fmt: skip
 @click.option("--inputs", type=MODEL, metavar="MODEL", help="Also count the input checks of MODEL.")
+@rules_options
 @json_option
 def summary(
-    paths: tuple[Path, ...], fold_files: tuple[Path, ...], inputs: Path | None, as_json: bool
-) -> None:
+    paths: tuple[Path, ...], fold_files: tuple[Path, ...], inputs: Path | None, labels: str,
+    case_from: str, as_json: bool,
+) -> None:  # fmt: skip
     """Summarize DATA: images, cases, magnifications, excluded files and near-duplicates.
 
     With --fold-file, count for each official fold file the test images with another section of
@@ -131,7 +134,8 @@ def summary(
     """
     folder, files = _separate_paths(paths, fold_files)
     folds = [data.read_fold_file(path) for path in files]
-    dataset = load_dataset(folder) if folder else None
+    rules = data.parse_rules(labels, case_from)
+    dataset = load_dataset(folder, rules) if folder else None
     result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
         result["folds"] = [data.summarize_fold_file(fold, dataset) for fold in folds]
@@ -230,16 +234,17 @@ def _proportion(n: int, total: int) -> str:
 @click.argument("data_dir", type=PATH, metavar="DATA")
 @training_options(only=["protocol", "official_fold_file", "n_folds", "test_fold"])
 @click.option("--out", type=PATH, required=True, help="CSV file to write.")
+@rules_options
 @seed_option
 @json_option
 def split(
     data_dir: Path, protocol: str, official_fold_file: str, out: Path, n_folds: int, test_fold: int,
-    seed: int, as_json: bool,
+    labels: str, case_from: str, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Split DATA into training, validation and test subsets and report leakage."""
     data.require_protocol(protocol, official_fold_file)
     folds = data.read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    dataset = load_dataset(data_dir)
+    dataset = load_dataset(data_dir, data.parse_rules(labels, case_from))
     rows = data.make_split(
         dataset, protocol, n_folds=n_folds, test_fold=test_fold, seed=seed,
         official_fold_file=official_fold_file,

@@ -21,6 +21,8 @@ from bc_model.cli.options import (
     print_checks,
     print_json,
     progress,
+    rules_of,
+    rules_options,
 )
 from bc_model.errors import ConfigError
 from bc_model.utils import check_writable, to_json, write_bytes_atomic
@@ -36,11 +38,7 @@ from bc_model.utils import check_writable, to_json, write_bytes_atomic
     help="Subset of the split. Default: test.",
 )  # fmt: skip
 @click.option("--external", is_flag=True, help="Use all images of DATA as an external dataset.")
-@click.option(
-    "--labels", metavar="LABEL=CLASS,...",
-    help="Label mapping of an external dataset, such as 0=benign,1=malignant.",
-)  # fmt: skip
-@click.option("--case-above", is_flag=True, help="With --labels: the parent folder is the case.")
+@rules_options
 @click.option(
     "--include-blocked", is_flag=True,
     help="Include external images that the input checks block.",
@@ -50,8 +48,8 @@ from bc_model.utils import check_writable, to_json, write_bytes_atomic
 @json_option
 def evaluate(
     model: Path, data_dir: Path, out: Path, split_file: Path | None, subset: str | None,
-    external: bool, labels: str | None, case_above: bool, include_blocked: bool, html: bool,
-    pdf: bool, as_json: bool,
+    external: bool, labels: str, case_from: str, include_blocked: bool, html: bool, pdf: bool,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Evaluate MODEL (a run, a directory or 'bundled') on DATA or on an external dataset.
 
@@ -59,13 +57,14 @@ def evaluate(
     """
     if (external or labels) and (split_file or subset):
         raise click.UsageError("--split and --subset do not apply to an external dataset.")
-    if case_above and not labels:
-        raise click.UsageError("--case-above requires --labels.")
     check_writable(out)
     bundle = inference.open_bundle(model)
     if external or labels:
-        report = _evaluate_external(bundle, data_dir, labels, case_above, include_blocked)
+        rules = data.parse_rules(labels, case_from)
+        report = _evaluate_external(bundle, data_dir, rules, include_blocked)
     else:
+        if case_from:
+            raise click.UsageError("--case-from requires --external.")
         report = _evaluate_subset(bundle, data_dir, split_file, subset or "test")
     # Every file is rendered before the first one is written.
     files = {reporting.HTML_FILE: reporting.report_to_html(report, bundle.card)} if html else {}
@@ -87,7 +86,7 @@ def _evaluate_subset(
 ) -> evaluation.EvaluationReport:
     alternative = "Evaluate it on other cases with `evaluate --external`."
     split = data.read_split(find_split_file(bundle, split_file, alternative))
-    dataset = load_dataset(data_dir)
+    dataset = load_dataset(data_dir, rules_of(bundle))
     data.require_matching_split(split, dataset)
     show = progress("predicting")
     return evaluation.evaluate_split(
@@ -96,17 +95,14 @@ def _evaluate_subset(
 
 
 def _evaluate_external(
-    bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool,
-    include_blocked: bool,
-) -> evaluation.EvaluationReport:  # fmt: skip
-    mapping = data.parse_label_mapping(labels) if labels else None
-    dataset = data.load_dataset(
-        data_dir, labels=mapping, case_above=case_above, progress=progress("reading")
-    )
+    bundle: inference.Bundle, data_dir: Path, rules: data.DatasetRules, include_blocked: bool
+) -> evaluation.EvaluationReport:
     return evaluation.evaluate_external(
-        inference.Engine(bundle), dataset, mapping=mapping, include_blocked=include_blocked,
+        inference.Engine(bundle),
+        load_dataset(data_dir, rules),
+        include_blocked=include_blocked,
         progress=progress("predicting"),
-    )  # fmt: skip
+    )
 
 
 def _print_report(report: evaluation.EvaluationReport) -> None:
@@ -136,15 +132,18 @@ def _label(name: str) -> str:
 @click.command("evaluate-robustness")
 @click.argument("model", type=MODEL)
 @click.argument("data_dir", type=PATH, metavar="DATA")
+@rules_options
 @json_option
-def evaluate_robustness(model: Path, data_dir: Path, as_json: bool) -> None:
+def evaluate_robustness(
+    model: Path, data_dir: Path, labels: str, case_from: str, as_json: bool
+) -> None:
     """Measure how blur, compression, crops, staining and scale affect the predictions of MODEL.
 
     MODEL is a run, a directory or 'bundled'. All images of DATA are used. A check states how many
     of them the model was trained on.
     """
     bundle = inference.open_bundle(model)
-    dataset = load_dataset(data_dir)
+    dataset = load_dataset(data_dir, data.parse_rules(labels, case_from))
     table = evaluation.evaluate_robustness(
         inference.Engine(bundle), dataset, progress=progress("predicting")
     )

@@ -256,7 +256,9 @@ def protocols(
             click.echo(f"fold files of the dataset registry: {listed}", err=True)
     plan = experiments.plan_comparison(
         build_config(data_dir, options), protocols=names, fold_files=fold_files,
-        dataset=lambda: load_dataset(data_dir),
+        dataset=lambda: load_dataset(
+            data_dir, data.parse_rules(options["labels"], options["case_from"])
+        ),
         test_folds=_parse_folds(test_folds), known=experiments.planned_configs(runs, name),
     )  # fmt: skip
     experiment, spec = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)

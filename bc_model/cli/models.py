@@ -18,6 +18,7 @@ from bc_model.cli.options import (
     load_dataset,
     print_json,
     progress,
+    rules_of,
     runs_option,
 )
 from bc_model.errors import BcModelError, ModelError, SplitError
@@ -164,7 +165,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
     require_tensorflow()
     with silence_native_stderr():
         import tensorflow  # noqa: F401
-    dataset = load_dataset(data_dir)
+    dataset = load_dataset(data_dir, rules_of(bundle))
     data.require_matching_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
@@ -203,7 +204,7 @@ def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     bundle = inference.open_bundle(model)
     directory = evaluation.require_evaluation(bundle)
     split = data.read_split(directory.parent / "split.csv")
-    dataset = load_dataset(data_dir)
+    dataset = load_dataset(data_dir, rules_of(bundle))
     data.require_matching_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     show = progress("predicting")

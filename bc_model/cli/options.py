@@ -63,6 +63,14 @@ runs_option = click.option(
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
 )
+_labels_option = click.option(
+    "--labels", default="", metavar="LABEL=CLASS,...",
+    help=OPTIONS["labels"].help,
+)  # fmt: skip
+_case_option = click.option(
+    "--case-from", default="", metavar="RULE",
+    help=OPTIONS["case_from"].help,
+)  # fmt: skip
 seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
 
 
@@ -75,6 +83,11 @@ def combine(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
         return command
 
     return decorate
+
+
+def rules_options(command: Command) -> Command:
+    """Add ``--labels`` and ``--case-from`` to a command."""
+    return combine(_labels_option, _case_option)(command)
 
 
 def training_options(
@@ -116,9 +129,14 @@ def find_images_dir(data_dir: Path) -> Path:
     return images_dir
 
 
-def load_dataset(data_dir: Path) -> data.Dataset:
+def load_dataset(data_dir: Path, rules: data.DatasetRules = data.NO_RULES) -> data.Dataset:
     """Return the dataset and show the progress."""
-    return data.load_dataset(data_dir, progress=progress("reading"))
+    return data.load_dataset(data_dir, rules=rules, progress=progress("reading"))
+
+
+def rules_of(bundle: inference.Bundle) -> data.DatasetRules:
+    """Return the rules of the dataset that a model was trained with."""
+    return data.parse_rules(bundle.card.data.labels, bundle.card.data.case_from)
 
 
 def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:

@@ -1,5 +1,6 @@
 from .breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
-from .dataset import Dataset, Progress, load_dataset, parse_label_mapping
+from .dataset import Dataset, Progress, load_dataset
+from .dataset_rules import NO_RULES, DatasetRules, parse_rules
 from .declared_scale import (
     MPP_OF_OBJECTIVE,
     UNKNOWN_SCALE,
@@ -94,12 +95,14 @@ __all__ = [
     "FOLDS_PROTOCOLS",
     "MAX_DISTANCE",
     "MPP_OF_OBJECTIVE",
+    "NO_RULES",
     "OFFICIAL_URL",
     "PROTOCOLS_WITH_LEAKAGE",
     "SUBSETS",
     "UNKNOWN_SCALE",
     "UNKNOWN_SUBTYPE",
     "Dataset",
+    "DatasetRules",
     "DeclaredScale",
     "DecodePool",
     "Download",
@@ -157,8 +160,8 @@ __all__ = [
     "match_folds",
     "one_hot",
     "open_dataset",
-    "parse_label_mapping",
     "parse_name",
+    "parse_rules",
     "parse_scale",
     "pixel_sha256",
     "preprocess_image",

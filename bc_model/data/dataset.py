@@ -4,7 +4,7 @@ Reads the official BreakHis tree at any depth, one folder per class, or folders 
 that are mapped to the classes. An unusable file never stops the reading of the others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,11 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
+from bc_model.data.dataset_rules import NO_RULES, DatasetRules
 from bc_model.data.hashing import FingerprintCache, format_path, read_fingerprint
 from bc_model.data.images import Decode, decode_image, list_image_files
 from bc_model.data.registry import find_images_dir
-from bc_model.errors import ConfigError, DataError, ImageError
+from bc_model.errors import DataError, ImageError
 from bc_model.utils.processor import usable_cores
 
 COLUMNS = [
@@ -43,23 +44,25 @@ class Dataset:
         split must not divide: the case, joined with all cases that contain one of its images.
     excluded : DataFrame
         One row per excluded file: path, reason ('invalid name', 'label mismatch', 'empty',
-        'unreadable', 'too large', 'too small', 'unsupported', 'duplicate' or
-        'conflicting labels') and detail (a sentence).
+        'unreadable', 'too large', 'too small', 'unsupported', 'duplicate', 'conflicting labels',
+        'no label', 'excluded label' or 'no case') and detail (a sentence).
     duplicates : DataFrame
         One row per exact duplicate: path, and duplicate_of, the path of the image that is kept.
+    rules : DatasetRules
+        The rules that gave the classes and cases.
     """
 
     root: Path
     images: pd.DataFrame
     excluded: pd.DataFrame
     duplicates: pd.DataFrame = field(default_factory=lambda: _make_duplicate_table([]))
+    rules: DatasetRules = NO_RULES
 
 
 def load_dataset(
     source: str | Path,
     *,
-    labels: Mapping[str, str] | None = None,
-    case_above: bool = False,
+    rules: DatasetRules = NO_RULES,
     progress: Progress | None = None,
     cache_dir: Path | None = None,
     decode: Decode = decode_image,
@@ -70,11 +73,9 @@ def load_dataset(
     ----------
     source : str or Path
         Folder of the images, or name of a registered dataset.
-    labels : mapping of str to {'benign', 'malignant'}, optional
-        Class of each folder of images, by folder name. By default, the classes come from BreakHis
-        file names, or from folders named ``benign`` and ``malignant``.
-    case_above : bool, default=False
-        Whether the folder above a labeled folder names the case. Applies with `labels` only.
+    rules : DatasetRules, optional
+        Class and case of each file, see `bc_model.data.parse_rules`. By default, they come from
+        BreakHis file names, or the classes from folders named ``benign`` and ``malignant``.
     progress : callable, optional
         Called with the number of finished files and of all files. An exception from it stops the
         reading; finished files stay in the cache.
@@ -93,30 +94,25 @@ def load_dataset(
     FolderNotFoundError
         `source` is neither a folder nor a registered dataset.
     DataError
-        No image is usable, a folder is not in `labels`, or no folder is above a labeled one.
+        No image is usable, or a label matches no file while files have no label.
 
     Examples
     --------
     >>> dataset = load_dataset("BreaKHis_v1")  # doctest: +SKIP
-    >>> patches = load_dataset("patches", labels={"0": "benign", "1": "malignant"})
-    ... # doctest: +SKIP
+    >>> rules = parse_rules("0=benign,1=malignant", "folder:2")
+    >>> patches = load_dataset("patches", rules=rules)  # doctest: +SKIP
     """
     root = find_images_dir(source)
     files = list_image_files(root)
     # A single official name does not turn a folder per class into an official tree.
     is_official = 2 * sum(parse_name(path.name) is not None for path in files) >= len(files)
-    if labels is not None:
-        _require_labels(files, root, labels, case_above=case_above)
+    _require_used_labels(files, root, rules)
     cache = FingerprintCache(cache_dir, root) if cache_dir else None
 
     def read(path: Path) -> tuple[dict, ImageError | None]:
         row: dict = {"path": format_path(path.relative_to(root))}
         try:
-            if labels is not None:
-                case = path.parent.parent.name if case_above else ""
-                row |= _describe_class(labels[path.parent.name], case)
-            else:
-                row |= _describe(path, root, is_official=is_official)
+            row |= _apply_rules(path, root, rules, is_official=is_official)
             return row | read_fingerprint(path, root, cache, decode=decode)._asdict(), None
         except ImageError as error:
             return row, error
@@ -137,7 +133,7 @@ def load_dataset(
             pool.shutdown(cancel_futures=True)
             if cache:
                 cache.save(is_complete=len(rows) + len(excluded) == len(files))
-    return _build_dataset(root, rows, excluded)
+    return _build_dataset(root, rows, excluded, rules)
 
 
 def check_excluded(excluded: pd.DataFrame) -> tuple[Check, ...]:
@@ -157,30 +153,34 @@ def check_excluded(excluded: pd.DataFrame) -> tuple[Check, ...]:
     )
 
 
-def parse_label_mapping(text: str) -> dict[str, str]:
-    """Return a label mapping from text; raise `ConfigError` unless both classes have labels.
-
-    Examples
-    --------
-    >>> parse_label_mapping("0=benign, 1=malignant")
-    {'0': 'benign', '1': 'malignant'}
-    """
-    labels: dict[str, str] = {}
-    for item in text.split(","):
-        label, equals, name = (word.strip() for word in item.partition("="))
-        name = name.lower()
-        if not (label and equals) or name not in CLASSES or label in labels:
-            raise ConfigError(
-                f"Invalid item '{item.strip()}' in the label mapping '{text}'. Expected each label "
-                "once, with the class benign or malignant, such as 0=benign,1=malignant."
-            )
-        labels[label] = name
-    if missing := [name for name in CLASSES if name not in labels.values()]:
-        raise ConfigError(
-            f"The label mapping '{text}' has no label for the class {missing[0]}. Expected labels "
-            "for both classes, such as 0=benign,1=malignant."
+def _require_used_labels(files: list[Path], root: Path, rules: DatasetRules) -> None:
+    """Refuse a label that no file has while files have no label: it is a spelling mistake."""
+    matches = [rules.match_labels(_place(path, root)) for path in files]
+    used = {rule for found in matches for rule in found}
+    unused = [rule for rule in rules.labels if rule not in used]
+    if unused and (n_missing := sum(not found for found in matches)):
+        raise DataError(
+            f"The label '{unused[0].pattern}' matches no image in {root}, and {n_missing} of "
+            f"{len(files)} images have no label. Expected the names of folders, or patterns with * "
+            "for file names. Correct the label, or remove it from the mapping."
         )
-    return labels
+
+
+def _place(path: Path, root: Path) -> Path:
+    """Return a path that begins with the root, which may be the folder of a class itself."""
+    return Path(root.resolve().name, path.relative_to(root))
+
+
+def _apply_rules(path: Path, root: Path, rules: DatasetRules, *, is_official: bool) -> dict:
+    """Return the columns that come from the path of a file and from rules."""
+    place = _place(path, root)
+    if rules.labels:
+        described = _describe_class(rules.find_class(place))
+    else:
+        described = _describe(path, root, is_official=is_official)
+    if rules.case_from:
+        described["case"] = rules.find_case(place)
+    return described
 
 
 def _describe(path: Path, root: Path, *, is_official: bool) -> dict:
@@ -211,34 +211,16 @@ def _describe(path: Path, root: Path, *, is_official: bool) -> dict:
     }  # fmt: skip
 
 
-def _describe_class(class_name: str, case: str = "") -> dict:
+def _describe_class(class_name: str) -> dict:
     return {
         "class": class_name, "subtype": UNKNOWN_SUBTYPE, "year": None,
-        "case": case, "section": "", "magnification": None,
+        "case": "", "section": "", "magnification": None,
     }  # fmt: skip
 
 
-def _require_labels(
-    files: list[Path], root: Path, labels: Mapping[str, str], *, case_above: bool
-) -> None:
-    """Refuse a folder with an unmapped label, because half a dataset is another dataset."""
-    if unmapped := [path for path in files if path.parent.name not in labels]:
-        mapping = ", ".join(f"{label}={name}" for label, name in labels.items())
-        raise DataError(
-            f"The label mapping {mapping} does not contain the labels of {len(unmapped)} of "
-            f"{len(files)} images in {root}. The first is "
-            f"'{format_path(Path(unmapped[0].parent.name))}' of "
-            f"{format_path(unmapped[0].relative_to(root))}. Add these labels to the mapping, or "
-            "select a folder without these images."
-        )
-    if case_above and (flat := [path for path in files if len(path.relative_to(root).parts) < 3]):
-        raise DataError(
-            f"No folder above the label names the case of {format_path(flat[0].relative_to(root))} "
-            f"in {root}. Select a folder further up, or evaluate without cases."
-        )
-
-
-def _build_dataset(root: Path, rows: list[dict], excluded: list[dict]) -> Dataset:
+def _build_dataset(
+    root: Path, rows: list[dict], excluded: list[dict], rules: DatasetRules
+) -> Dataset:
     """Return the dataset after excluding duplicates; raise `DataError` if no image is left."""
     images, dropped, duplicates = _drop_duplicates(pd.DataFrame(rows, columns=COLUMNS[:-1]))
     excluded_table = pd.DataFrame([*excluded, *dropped], columns=["path", "reason", "detail"])
@@ -257,7 +239,11 @@ def _build_dataset(root: Path, rows: list[dict], excluded: list[dict]) -> Datase
     images.loc[(n_subtypes > 1) & (images["case"] != ""), "subtype"] = UNKNOWN_SUBTYPE
     types = {"year": "Int64", "magnification": "Int64", "dhash": "uint64"}
     return Dataset(
-        root, images.astype(types)[COLUMNS], excluded_table, _make_duplicate_table(duplicates)
+        root,
+        images.astype(types)[COLUMNS],
+        excluded_table,
+        _make_duplicate_table(duplicates),
+        rules,
     )
 
 

@@ -1,6 +1,6 @@
 """Evaluation of a model on an external dataset, with the domain shift from the training data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +32,6 @@ def evaluate_external(
     classifier: Classifier | Engine,
     dataset: Dataset,
     *,
-    mapping: Mapping[str, str] | None = None,
     include_blocked: bool = False,
     progress: Progress | None = None,
     decode: Decode = decode_image,
@@ -46,9 +45,7 @@ def evaluate_external(
     classifier : Classifier or Engine
         Result of `bc_model.load_classifier`.
     dataset : Dataset
-        External dataset.
-    mapping : mapping of str to str, optional
-        Manual label mapping of the dataset, from labels to classes. The report mentions it.
+        External dataset. The report mentions the labels of its rules.
     include_blocked : bool
         If True, the input checks exclude no image.
     progress : callable, optional
@@ -93,7 +90,7 @@ def evaluate_external(
     # The features of seen images are closer to the reference than those of new images.
     new = ~seen.is_seen if 0 < seen.n_seen < len(images) else np.ones(len(images), bool)
     shift = measure_domain_shift(bundle, images[new], predicted.select(new), reference)
-    labels = [f"'{label}' as {name}" for label, name in (mapping or {}).items()]
+    labels = [f"'{rule.pattern}' as {rule.class_name}" for rule in dataset.rules.labels]
     predictions = join_predictions(images, predicted, bundle.temperature)
     report = evaluate_predictions(
         predictions.assign(seen_in_training=seen.is_seen),

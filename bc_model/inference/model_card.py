@@ -179,7 +179,8 @@ class TrainingData:
     `has_leakage` states whether several subsets contain images of the same case. `initial_cases`
     are those of the initial weights, and `has_initialization_leakage` states whether the test
     subset contains them or their images. `seen_images_complete` states whether the list of seen
-    images includes those of the initial weights.
+    images includes those of the initial weights. `labels` and `case_from` are the rules of the
+    dataset, see `bc_model.data.parse_rules`.
     """
 
     dataset_sha256: str
@@ -195,6 +196,8 @@ class TrainingData:
     initial_cases: tuple[str, ...] = ()
     has_initialization_leakage: bool = False
     seen_images_complete: bool = False
+    labels: str = field(default="", metadata={"optional": True})
+    case_from: str = field(default="", metadata={"optional": True})
 
     def __post_init__(self) -> None:
         _require_text(protocol=self.protocol, license=self.license)

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from bc_model.data.dataset_rules import DatasetRules, parse_rules
 from bc_model.data.splits import PROTOCOLS, require_protocol
 from bc_model.errors import ConfigError, SplitError
 from bc_model.model import BACKBONES, get_backbone
@@ -180,6 +181,10 @@ class TrainingConfig:
     # fmt: off
     data: str = option(label="Dataset", group="Data",
         help="Directory of the images, or name of a registered dataset.")
+    labels: str = option("", label="Labels", group="Data",
+        help="Class of each folder or name: benign, malignant or exclude; 0=benign,1=malignant.")
+    case_from: str = option("", label="Case from", group="Data",
+        help="Case of each image: breakhis, folder:N (1 contains the image) or regex:PATTERN.")
     weights: str = option("imagenet", label="Initial weights", group="Model",
         help="Weights at the start: imagenet, bundled, none or the path of a weights file.")
     backbone: str = option("resnet50", label="Backbone", group="Model", choices=tuple(BACKBONES),
@@ -239,6 +244,7 @@ class TrainingConfig:
         for name, declaration in OPTIONS.items():
             declaration.check(getattr(self, name))
         self._check_split()
+        parse_rules(self.labels, self.case_from)
         if self.head_epochs + self.finetune_epochs == 0:
             raise ConfigError(
                 "Invalid head_epochs 0 and finetune_epochs 0. Expected at least one epoch in "
@@ -279,6 +285,11 @@ class TrainingConfig:
                 f"Invalid weights 'bundled' for {self.backbone}. The bundled model is a resnet50. "
                 "Use this backbone or other weights."
             )
+
+    @property
+    def rules(self) -> DatasetRules:
+        """The rules that give each image its class and its case."""
+        return parse_rules(self.labels, self.case_from)
 
     @property
     def from_scratch(self) -> bool:

@@ -141,6 +141,8 @@ def draft_model_card(
             seen_images_complete=seen.is_complete,
             is_synthetic=synthetic,
             license=license_,
+            labels=config.labels,
+            case_from=config.case_from,
         ),
         threshold=DecisionThreshold(0.5, "default, not tuned"),
         temperature=Temperature(1.0, "default, not fitted: probabilities are raw"),

@@ -410,7 +410,7 @@ class Trainer:
     def _read_split(self) -> None:
         config = self.config
         progress = self._make_loading_callback("Reading the dataset")
-        self.dataset = load_dataset(config.data, progress=progress)
+        self.dataset = load_dataset(config.data, rules=config.rules, progress=progress)
         self.split = make_split(
             self.dataset, config.protocol, n_folds=config.n_folds, test_fold=config.test_fold,
             seed=config.split_seed, official_fold_file=config.official_fold_file,

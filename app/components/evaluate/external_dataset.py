@@ -12,11 +12,12 @@ from app.components.metric_table import show_metrics, show_summary
 from app.components.model_picker import load_engine
 from app.components.paths import list_roots, parse_path, require_links_inside
 from app.components.report_downloads import show_report_files
-from bc_model.data import Progress, list_image_files, load_dataset, parse_label_mapping
+from bc_model.data import Progress, list_image_files, load_dataset, parse_rules
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation import DomainShift, EvaluationReport, evaluate_external
 from bc_model.inference import Bundle, expected_out_of_distribution_proportion
 from bc_model.reporting import format_support
+from bc_model.training import OPTIONS
 
 MAX_IMAGES = 2000
 """The page is blocked during the evaluation, so larger datasets are refused."""
@@ -42,22 +43,23 @@ def show_external_dataset(bundle: Bundle) -> None:
             help="Not needed for BreakHis names or folders named benign and malignant.",
         )
         st.caption("The label mapping assigns folder names to the classes benign and malignant.")
-        case_above = st.checkbox(
-            "Case folders",
-            key="case_above",
-            help="The folder above each label folder names the case; needs a label mapping.",
+        case_from = st.text_input(
+            "Case from",
+            key="case_from",
+            placeholder="folder:2",
+            help=OPTIONS["case_from"].help,
         )
         is_submitted = st.form_submit_button(
             "Evaluate dataset", key="evaluate-external", type="primary", icon=":material/science:"
         )
     if is_submitted:
-        _evaluate(bundle, folder.strip(), mapping.strip(), case_above)
+        _evaluate(bundle, folder.strip(), mapping.strip(), case_from.strip())
     key, folder, report = st.session_state.get("external-result", (None, "", None))
     if key == bundle.key:
         _show_result(report, bundle, folder)
 
 
-def _evaluate(bundle: Bundle, folder: str, mapping: str, case_above: bool) -> None:
+def _evaluate(bundle: Bundle, folder: str, mapping: str, case_from: str) -> None:
     st.session_state.pop("external-result", None)
     bar = st.progress(0.0, "Reading images")
 
@@ -68,7 +70,7 @@ def _evaluate(bundle: Bundle, folder: str, mapping: str, case_above: bool) -> No
         return show
 
     try:
-        report = _evaluate_folder(bundle, folder, mapping, case_above, make_progress)
+        report = _evaluate_folder(bundle, folder, mapping, case_from, make_progress)
     except BcModelError as error:
         show_error(error, title="Evaluation failed")
     else:
@@ -81,13 +83,13 @@ def _evaluate_folder(
     bundle: Bundle,
     folder: str,
     mapping: str,
-    case_above: bool,
+    case_from: str,
     make_progress: Callable[[str], Progress],
 ) -> EvaluationReport:
     if not folder:
         raise DataError("No dataset folder is given. Expected a folder of images. Enter its path.")
     root = parse_path(folder)
-    labels = parse_label_mapping(mapping) if mapping else None
+    rules = parse_rules(mapping, case_from)
     files = list_image_files(root)
     require_links_inside(root, files)
     if (n := len(files)) > MAX_IMAGES:
@@ -98,8 +100,7 @@ def _evaluate_folder(
     progress = make_progress("Reading images")
     dataset = load_dataset(
         root,
-        labels=labels,
-        case_above=case_above and bool(labels),
+        rules=rules,
         progress=progress,
         decode=decode_dataset_image,
     )
@@ -107,7 +108,6 @@ def _evaluate_folder(
     return evaluate_external(
         engine,
         dataset,
-        mapping=labels,
         progress=make_progress("Predicting"),
         decode=decode_dataset_image,
     )

@@ -106,7 +106,7 @@ def test_evaluate_external_dataset_with_seen_images_reports_unseen_images(
         assert f"{name} " in line
 
 
-def test_evaluate_with_labels_outside_the_mapping_is_refused(
+def test_evaluate_with_a_label_that_no_image_has_is_refused(
     refused: Callable[..., str], tiny_run: Run, patches: Path, tmp_path: Path
 ) -> None:
     line = refused(
@@ -118,7 +118,7 @@ def test_evaluate_with_labels_outside_the_mapping_is_refused(
         "--out",
         tmp_path / "e",
     )
-    assert "The label mapping 1=malignant, 2=benign does not contain" in line
+    assert "The label '2' matches no image in" in line
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_evaluate_with_labels_outside_the_mapping_is_refused(
         (("--labels", "0=benign,1=benign"), "no label for the class malignant"),
         (("--labels", "0=benign", "--subset", "test"), "do not apply to an external dataset"),
         (("--external", "--split", "s.csv"), "do not apply to an external dataset"),
-        (("--case-above",), "requires --labels"),
+        (("--case-from", "folder:2"), "requires --external"),
     ],
 )
 def test_evaluate_with_contradicting_options_is_refused(

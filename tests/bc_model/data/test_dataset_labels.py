@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from bc_model.data import dataset as dataset_module
-from bc_model.data.dataset import load_dataset, parse_label_mapping
-from bc_model.errors import ConfigError, DataError, FolderNotFoundError
+from bc_model.data.dataset import load_dataset
+from bc_model.data.dataset_rules import parse_rules
+from bc_model.errors import DataError, FolderNotFoundError
 
-MAPPING = {"0": "benign", "1": "malignant"}
+LABELS = "0=benign,1=malignant"
+RULES = parse_rules(LABELS)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def patches(tmp_path: Path) -> Path:
 def test_load_dataset_labels_give_class_only(patches: Path) -> None:
     (patches / "p/1/bad.png").write_bytes(b"not an image")
     reported: list[tuple[int, int]] = []
-    dataset = load_dataset(patches, labels=MAPPING, progress=lambda *done: reported.append(done))
+    dataset = load_dataset(patches, rules=RULES, progress=lambda *done: reported.append(done))
     assert len(dataset.images) == 12
     assert dataset.images["class"].value_counts().to_dict() == {"benign": 6, "malignant": 6}
     assert set(dataset.images["case"]) == {""}
@@ -49,78 +51,67 @@ def test_load_dataset_labels_give_class_only(patches: Path) -> None:
     assert reported[-1] == (14, 14)
 
 
-def test_load_dataset_case_above_names_case(patches: Path) -> None:
-    dataset = load_dataset(patches, labels=MAPPING, case_above=True)
+def test_load_dataset_the_folder_above_names_the_case(patches: Path) -> None:
+    rules = parse_rules(LABELS, "folder:2")
+    dataset = load_dataset(patches, rules=rules)
     assert dataset.images.groupby("case").size().to_dict() == {"p": 6, "q": 6}
-    with pytest.raises(DataError, match=r"names the case of 0/0.png"):
-        load_dataset(patches / "p", labels=MAPPING, case_above=True)
+    assert dataset.rules == rules
+    # The folder of the dataset counts, too.
+    assert set(load_dataset(patches / "p", rules=rules).images["case"]) == {"p"}
+
+
+def test_load_dataset_excludes_a_file_without_a_case(patches: Path) -> None:
+    (patches / "0").mkdir()
+    (patches / "0/x.png").write_bytes((patches / "p/0/1.png").read_bytes())
+    excluded = load_dataset(patches, rules=parse_rules(LABELS, "regex:/([pq])/")).excluded
+    assert dict(zip(excluded["path"], excluded["reason"], strict=True)) == {
+        "0/x.png": "no case", "q/0/duplicate.png": "duplicate",
+    }  # fmt: skip
 
 
 def test_load_dataset_root_may_be_label_folder(patches: Path) -> None:
-    dataset = load_dataset(patches / "p" / "1", labels=MAPPING)
+    dataset = load_dataset(patches / "p" / "1", rules=RULES)
     assert set(dataset.images["class"]) == {"malignant"}
 
 
-def test_load_dataset_unmapped_label_is_refused(patches: Path) -> None:
+def test_load_dataset_lists_files_without_a_label(patches: Path) -> None:
     (patches / "p/2").mkdir()
     (patches / "p/2/x.png").write_bytes((patches / "p/0/0.png").read_bytes())
-    with pytest.raises(DataError) as caught:
-        load_dataset(patches, labels=MAPPING)
-    message = str(caught.value)
-    assert "1 of 14 images" in message
-    assert "The first is '2' of p/2/x.png" in message
-    assert "\n" not in message
+    dataset = load_dataset(patches, rules=RULES)
+    assert len(dataset.images) == 12
+    row = dataset.excluded.set_index("path").loc["p/2/x.png"]
+    assert (row["reason"], row["detail"]) == (
+        "no label", "No label of 0=benign,1=malignant matches a folder or the name.",
+    )  # fmt: skip
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are UTF-8")
 def test_load_dataset_labeled_path_not_utf8_is_excluded_and_printable(patches: Path) -> None:
     image = (patches / "p/0/0.png").read_bytes()
     (patches / "p/0" / os.fsdecode(b"\xe4.png")).write_bytes(image)
-    excluded = load_dataset(patches, labels=MAPPING).excluded.set_index("path")
+    excluded = load_dataset(patches, rules=RULES).excluded.set_index("path")
     assert excluded["reason"]["p/0/\\udce4.png"] == "invalid name"
     label = patches / "p" / os.fsdecode(b"\xe4")
     label.mkdir()
     (label / "x.png").write_bytes(image)
-    with pytest.raises(DataError, match=r"The first is '\\udce4' of p/\\udce4/x.png"):
-        load_dataset(patches, labels=MAPPING)
-
-
-@pytest.mark.parametrize("text", ["", "0", "0=", "=benign", "0=cancer", "0=benign,0=malignant"])
-def test_parse_label_mapping_invalid_text_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="0=benign,1=malignant"):
-        parse_label_mapping(text)
-
-
-def test_parse_label_mapping_ignores_spaces_and_case() -> None:
-    assert parse_label_mapping("Gutartig = Benign , 1=MALIGNANT") == {
-        "Gutartig": "benign",
-        "1": "malignant",
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "missing"),
-    [("0=benign,1=benign", "malignant"), ("1=malignant", "benign")],
-)
-def test_parse_label_mapping_missing_class_is_refused(text: str, missing: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{text}' has no label for the class {missing}"):
-        parse_label_mapping(text)
+    excluded = load_dataset(patches, rules=RULES).excluded.set_index("path")
+    assert excluded["reason"]["p/\\udce4/x.png"] == "no label"
 
 
 def test_load_dataset_labeled_source_without_usable_images_raises(tmp_path: Path) -> None:
     with pytest.raises(FolderNotFoundError, match="There is no folder"):
-        load_dataset(tmp_path / "gone", labels=MAPPING)
+        load_dataset(tmp_path / "gone", rules=RULES)
     with pytest.raises(DataError, match="contains no images"):
-        load_dataset(tmp_path, labels=MAPPING)
+        load_dataset(tmp_path, rules=RULES)
     (tmp_path / "0").mkdir()
     (tmp_path / "0/x.png").write_bytes(b"")
     with pytest.raises(DataError, match="None of the 1 image files"):
-        load_dataset(tmp_path, labels=MAPPING)
+        load_dataset(tmp_path, rules=RULES)
 
 
 @pytest.mark.real
 def test_load_dataset_real_patches_have_one_case(real_data: Path) -> None:
-    dataset = load_dataset(real_data / "idc_patches", labels=MAPPING, case_above=True)
+    dataset = load_dataset(real_data / "idc_patches", rules=parse_rules(LABELS, "folder:2"))
     assert len(dataset.images) + len(dataset.excluded) == 478
     assert set(dataset.images["case"]) == {"14082"}
 
@@ -144,5 +135,5 @@ def test_load_dataset_stopped_reading_skips_remaining_files(
 
     monkeypatch.setattr(dataset_module, "read_fingerprint", read_slowly)
     with pytest.raises(KeyboardInterrupt):
-        load_dataset(tmp_path, labels=MAPPING, progress=stop)
+        load_dataset(tmp_path, rules=RULES, progress=stop)
     assert len(read_paths) < 100

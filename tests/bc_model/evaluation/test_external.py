@@ -11,6 +11,7 @@ from PIL import Image
 
 from bc_model.checks import make_check
 from bc_model.data.dataset import Dataset, load_dataset
+from bc_model.data.dataset_rules import parse_rules
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.data.synthetic import generate_dataset
@@ -25,7 +26,8 @@ from bc_model.inference.model_card import ModelCard, Scale, StainStatistics
 from bc_model.training.run import Run
 from bc_model.utils.serialization import dumps, from_json, loads, to_json
 
-MAPPING = {"0": "benign", "1": "malignant"}
+LABELS = "0=benign,1=malignant"
+RULES = parse_rules(LABELS)
 
 
 def codes(report: EvaluationReport) -> list[str]:
@@ -199,9 +201,7 @@ def patches(synthetic_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_evaluate_external_mapped_dataset_returns_report(
     bundle: Bundle, patches: Path, tmp_path: Path
 ) -> None:
-    report = evaluate_external(
-        Engine(bundle), load_dataset(patches, labels=MAPPING), mapping=MAPPING
-    )
+    report = evaluate_external(Engine(bundle), load_dataset(patches, rules=RULES))
     assert (report.protocol, report.n_images, report.n_cases) == ("external dataset", 24, 0)
     assert not report.has_leakage
     assert "BC208" in codes(report)
@@ -319,9 +319,7 @@ def test_evaluate_external_excluded_files_returns_check(
     one = next(set_of_some.rglob("*.png"))
     (one.parent / "broken.png").write_bytes(b"Dear colleague")
     shutil.copy(one, one.with_name("again.png"))
-    report = evaluate_external(
-        Engine(bundle), load_dataset(set_of_some, labels=MAPPING), mapping=MAPPING
-    )
+    report = evaluate_external(Engine(bundle), load_dataset(set_of_some, rules=RULES))
 
     (check,) = (check for check in report.checks if check.code == "BC256")
     assert check.params["n_excluded"] == 2
@@ -331,16 +329,15 @@ def test_evaluate_external_excluded_files_returns_check(
 def test_evaluate_external_same_case_name_is_another_case(bundle: Bundle, patches: Path) -> None:
     first = min(patches.iterdir())
     images = shutil.copytree(first, patches.parent / "clash" / min(bundle.seen_cases)).parent
-    dataset = load_dataset(images, labels=MAPPING, case_above=True)
+    dataset = load_dataset(images, rules=parse_rules(LABELS, "folder:2"))
     assert set(dataset.images["case"]) <= bundle.seen_cases
-    report = evaluate_external(Engine(bundle), dataset, mapping=MAPPING)
+    report = evaluate_external(Engine(bundle), dataset)
     assert not report.has_leakage
 
 
 @pytest.mark.real
 def test_evaluate_external_real_patches_return_checks(bundle: Bundle, real_data: Path) -> None:
-    mapping = {"0": "benign", "1": "malignant"}
-    dataset = load_dataset(real_data / "idc_patches", labels=mapping)
-    report = evaluate_external(Engine(bundle), dataset, mapping=mapping)
+    dataset = load_dataset(real_data / "idc_patches", rules=RULES)
+    report = evaluate_external(Engine(bundle), dataset)
     assert report.n_images == len(dataset.images)
     assert {"BC208", "BC334"} <= set(codes(report))
