@@ -9,12 +9,13 @@ from threading import Thread
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from bc_model.data.breakhis import parse_name
 from bc_model.data.dataset import load_dataset
 from bc_model.data.images import read_image
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE, make_split, write_split
-from bc_model.data.synthetic import generate_dataset
+from bc_model.data.synthetic import generate_dataset, generate_image
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.input_reference import add_input_reference
@@ -128,6 +129,26 @@ def tiny_run(tiny_config: TrainingConfig, tmp_path_factory: pytest.TempPathFacto
     run = Run.create(tmp_path_factory.mktemp("runs") / "tiny")
     train(tiny_config, run)
     return run
+
+
+@pytest.fixture(scope="session")
+def labeled_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ten patients, each with one image of the labels 0 and 1.
+
+    A further image has the label 2. The names of the files state nothing.
+    """
+    root = tmp_path_factory.mktemp("labeled") / "patches"
+    for patient in range(10):
+        for label in (0, 1):
+            image = generate_image(
+                malignant=bool(label), seed=10 * patient + label, case_seed=patient, size=(48, 64)
+            )
+            folder = root / f"patient{patient}" / str(label)
+            folder.mkdir(parents=True)
+            Image.fromarray(image).save(folder / "patch.png")
+    (root / "patient0/2").mkdir()
+    Image.fromarray(image[::-1]).save(root / "patient0/2/patch.png")
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,15 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.components.decoding import decode_dataset_image
 from app.components.paths import require_links_inside
-from bc_model.data import Dataset, cache_dir, fingerprint_folder, load_dataset, summarize_dataset
+from bc_model.data import (
+    NO_RULES,
+    Dataset,
+    DatasetRules,
+    cache_dir,
+    fingerprint_folder,
+    load_dataset,
+    summarize_dataset,
+)
 
 _REFRESH_S = 0.2
 _ABANDONED_S = 3.0
@@ -34,7 +42,7 @@ class LoadedDataset:
     summary : dict
         The counts of `summarize_dataset`.
     fingerprint : str
-        Fingerprint of the folder when it was read.
+        Fingerprint of the folder when it was read, and of the rules.
     """
 
     dataset: Dataset
@@ -56,14 +64,14 @@ class _Slot:
     n_total: int = 0
     waited_s: float = 0.0
 
-    def join(self, folder: Path, fingerprint: str) -> Future[LoadedDataset]:
+    def join(self, folder: Path, fingerprint: str, rules: DatasetRules) -> Future[LoadedDataset]:
         """Return the current reading, or start one if there is none or if the last one failed."""
         with self.lock:
             self.waited_s = time.monotonic()
             if self.reading is None or (self.reading.done() and self.reading.exception()):
                 self.n_done = self.n_total = 0
                 self.reading = Future()
-                arguments = (self, self.reading, folder, fingerprint)
+                arguments = (self, self.reading, folder, fingerprint, rules)
                 threading.Thread(target=_read, args=arguments, daemon=True).start()
             return self.reading
 
@@ -81,21 +89,28 @@ def _get_slot(folder: str, fingerprint: str) -> _Slot:
     return _Slot()
 
 
-def load_folder(folder: Path) -> LoadedDataset:
+def load_folder(folder: Path, rules: DatasetRules = NO_RULES) -> LoadedDataset:
     """Return the dataset of a folder; the folder is read again only after it has changed.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the images.
+    rules : DatasetRules
+        Class and case of each image.
 
     Raises
     ------
     BcModelError
         The folder contains no usable dataset.
     """
-    fingerprint = fingerprint_folder(folder)
+    fingerprint = fingerprint_folder(folder) + (f" {rules}" if rules != NO_RULES else "")
     require_links_inside(folder)
     slot = _get_slot(str(folder), fingerprint)
     place = st.empty()
     try:
         while True:
-            reading = slot.join(folder, fingerprint)
+            reading = slot.join(folder, fingerprint, rules)
             if wait([reading], timeout=_REFRESH_S).done:
                 with suppress(_AbandonedError):  # This session was too busy to wait for it.
                     return reading.result()
@@ -105,10 +120,20 @@ def load_folder(folder: Path) -> LoadedDataset:
         place.empty()
 
 
-def _read(slot: _Slot, reading: Future[LoadedDataset], folder: Path, fingerprint: str) -> None:
+def _read(
+    slot: _Slot,
+    reading: Future[LoadedDataset],
+    folder: Path,
+    fingerprint: str,
+    rules: DatasetRules,
+) -> None:
     try:
         dataset = load_dataset(
-            folder, progress=slot.update, cache_dir=cache_dir(), decode=decode_dataset_image
+            folder,
+            rules=rules,
+            progress=slot.update,
+            cache_dir=cache_dir(),
+            decode=decode_dataset_image,
         )
         reading.set_result(LoadedDataset(dataset, summarize_dataset(dataset), fingerprint))
     except BaseException as error:  # The sessions that wait show it.

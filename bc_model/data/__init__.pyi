@@ -1,5 +1,5 @@
 from .breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
-from .dataset import Dataset, Progress, load_dataset
+from .dataset import Dataset, Progress, load_dataset, require_usable_paths
 from .dataset_rules import NO_RULES, DatasetRules, parse_rules
 from .declared_scale import (
     MPP_OF_OBJECTIVE,
@@ -175,6 +175,7 @@ __all__ = [
     "remove_fold_files",
     "require_matching_split",
     "require_protocol",
+    "require_usable_paths",
     "run_download",
     "scale_from_mpp",
     "scale_from_objective",

@@ -104,8 +104,7 @@ def load_dataset(
     """
     root = find_images_dir(source)
     files = list_image_files(root)
-    # A single official name does not turn a folder per class into an official tree.
-    is_official = 2 * sum(parse_name(path.name) is not None for path in files) >= len(files)
+    is_official = _is_official(files)
     _require_used_labels(files, root, rules)
     cache = FingerprintCache(cache_dir, root) if cache_dir else None
 
@@ -136,6 +135,28 @@ def load_dataset(
     return _build_dataset(root, rows, excluded, rules)
 
 
+def require_usable_paths(source: str | Path, rules: DatasetRules = NO_RULES) -> None:
+    """Raise `DataError` if the paths alone show that no image of a dataset is usable.
+
+    Parameters are those of `load_dataset`. No image is read, so that a mistake in the rules is
+    found at once.
+    """
+    root = find_images_dir(source)
+    files = list_image_files(root)
+    _require_used_labels(files, root, rules)
+    is_official = _is_official(files)
+    excluded: list[dict] = []
+    for path in files:
+        try:
+            _apply_rules(path, root, rules, is_official=is_official)
+        except ImageError as error:
+            name = format_path(path.relative_to(root))
+            excluded.append({"path": name, "reason": error.reason, "detail": str(error)})
+        else:
+            return
+    raise _none_usable(root, pd.DataFrame(excluded))
+
+
 def check_excluded(excluded: pd.DataFrame) -> tuple[Check, ...]:
     """Return the number of excluded files by reason as a check, if there are any."""
     if excluded.empty:
@@ -151,6 +172,11 @@ def check_excluded(excluded: pd.DataFrame) -> tuple[Check, ...]:
             detail=first["detail"].rstrip("."),
         ),
     )
+
+
+def _is_official(files: list[Path]) -> bool:
+    # A single official name does not turn a folder per class into an official tree.
+    return 2 * sum(parse_name(path.name) is not None for path in files) >= len(files)
 
 
 def _require_used_labels(files: list[Path], root: Path, rules: DatasetRules) -> None:
@@ -226,14 +252,7 @@ def _build_dataset(
     excluded_table = pd.DataFrame([*excluded, *dropped], columns=["path", "reason", "detail"])
     excluded_table = excluded_table.sort_values("path", ignore_index=True)
     if images.empty:
-        reasons = excluded_table["reason"].value_counts()
-        first = excluded_table.iloc[0]
-        raise DataError(
-            f"None of the {len(excluded_table)} image files in {root} is usable "
-            f"({', '.join(f'{n} {reason}' for reason, n in reasons.items())}). Expected BreakHis "
-            "names, folders named benign and malignant, or a label mapping for an external "
-            f"dataset. First: {first['path']}: {first['detail']}"
-        )
+        raise _none_usable(root, excluded_table)
     # Two sections of a slide may have different diagnoses, but one section has only one.
     n_subtypes = images.groupby(["case", "section"])["subtype"].transform("nunique")
     images.loc[(n_subtypes > 1) & (images["case"] != ""), "subtype"] = UNKNOWN_SUBTYPE
@@ -244,6 +263,17 @@ def _build_dataset(
         excluded_table,
         _make_duplicate_table(duplicates),
         rules,
+    )
+
+
+def _none_usable(root: Path, excluded: pd.DataFrame) -> DataError:
+    reasons = excluded["reason"].value_counts()
+    first = excluded.iloc[0]
+    return DataError(
+        f"None of the {len(excluded)} image files in {root} is usable "
+        f"({', '.join(f'{n} {reason}' for reason, n in reasons.items())}). Expected BreakHis "
+        "names, folders named benign and malignant, or labels for the folders. First: "
+        f"{first['path']}: {first['detail']}"
     )
 
 

@@ -115,6 +115,9 @@ class DatasetRules:
     labels: tuple[LabelRule, ...] = ()
     case_from: CaseRule | None = None
 
+    def __str__(self) -> str:
+        return f"labels {format_labels(self.labels)}, case from {self.case_from or 'names'}"
+
     def find_class(self, path: Path) -> str:
         """Return the class of a file by its path relative to the dataset.
 

@@ -288,6 +288,22 @@ def require_matching_split(split: pd.DataFrame, dataset: Dataset) -> None:
             )
 
 
+def _stratify(images: pd.DataFrame, unit: pd.Series, n_folds: int) -> pd.Series:
+    """Return the stratum of each unit: its class, or 'both' if its images have both classes.
+
+    Strata of fewer units than folds cannot be divided: 'both' is then 'malignant', and a class of
+    few units is 'both'.
+    """
+    by_unit = images.groupby(unit)["class"]
+    stratum = by_unit.max()
+    is_mixed = by_unit.nunique() > 1
+    if is_mixed.sum() < n_folds:
+        return stratum
+    stratum[is_mixed] = "both"
+    counts = stratum.value_counts()
+    return stratum.where(stratum.map(counts) >= n_folds, "both")
+
+
 def _assign_folds(
     dataset: Dataset, protocol: str, n_folds: int, test_fold: int, seed: int
 ) -> pd.Series:
@@ -304,9 +320,9 @@ def _assign_folds(
         "folder": ("section folders", images["case"] + images["section"]),
         "image": ("images", images["path"]),
     }[protocol]
-    class_of_unit = images.groupby(unit)["class"].max()
+    class_of_unit = _stratify(images, unit, n_folds)
     for name in CLASSES:
-        if (count := int((class_of_unit == name).sum())) < n_folds:
+        if (count := unit[images["class"] == name].nunique()) < n_folds:
             raise SplitError(
                 f"Too few {name} {noun} for {n_folds} folds. Expected at least {n_folds}, got "
                 f"{count}. Use fewer folds, or add {noun}."

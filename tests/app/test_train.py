@@ -58,6 +58,21 @@ def test_train_shows_the_counts_of_the_dataset(runs, open_page, synthetic_datase
     assert not app.button(key="start").disabled
 
 
+def test_train_on_a_dataset_with_labels_and_cases(runs, open_page, labeled_dataset: Path):
+    app = open_page("train")
+    app.text_input(key="dataset_folder").set_value(str(labeled_dataset)).run()
+    assert "21 invalid name" in texts(app.error)
+    app.text_input(key="config-labels").set_value("0=benign,1=malignant,2=exclude").run()
+    app.text_input(key="config-case_from").set_value("folder:2").run()
+    assert not app.exception
+    assert not app.error
+    counts = {metric.label: metric.value for metric in app.metric}
+    assert counts["Images"] == "20"
+    assert counts["Cases"] == "10"
+    app.text_input(key="config-case_from").set_value("folder:x").run()
+    assert "Invalid rule 'folder:x' for the case" in texts(app.error)
+
+
 def test_start_button_starts_a_run_with_the_configuration(
     runs, open_page, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ):

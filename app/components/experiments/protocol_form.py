@@ -11,7 +11,7 @@ from app.components.layout import show_error
 from app.components.queue_limit import limit_runs
 from app.components.split_form import PROTOCOL_LABELS, select_fold_files
 from app.components.train.config_form import show_config_form
-from bc_model.data import FOLDS_PROTOCOLS
+from bc_model.data import FOLDS_PROTOCOLS, parse_rules
 from bc_model.errors import BcModelError
 from bc_model.experiments import DEFAULT_PROTOCOLS, plan_comparison, start_comparison
 from bc_model.training import OPTIONS, TrainingConfig, new_run_id, runs_dir
@@ -48,9 +48,10 @@ def show_protocol_form() -> str | None:
         return None
     try:
         data = folder.resolve()
+        rules = parse_rules(chosen["labels"], chosen["case_from"])
         plan = plan_comparison(
             TrainingConfig(data=str(data), **chosen),
-            dataset=lambda: load_folder(data).dataset,
+            dataset=lambda: load_folder(data, rules).dataset,
             protocols=protocols,
             fold_files=files,
             test_folds=test_folds,

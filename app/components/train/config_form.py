@@ -18,7 +18,7 @@ from app.components.paths import list_roots, parse_path
 from app.components.split_form import show_folds, show_protocol, show_split_seed
 from app.components.split_summary import show_subsets, split_dataset
 from bc_model.checks import Severity
-from bc_model.data import check_leakage, summarize_subsets
+from bc_model.data import check_leakage, parse_rules, summarize_subsets
 from bc_model.errors import BcModelError, ConfigError, WeightsError
 from bc_model.inference import has_bundled_model, open_bundled_model
 from bc_model.model import BACKBONES, NAMED_WEIGHTS, require_weights_file
@@ -259,7 +259,7 @@ def show_dataset_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] 
     folder : Path
         The folder of the dataset.
     chosen : dict
-        protocol, official_fold_file, n_folds, test_fold, split_seed, weights.
+        labels, case_from, protocol, official_fold_file, n_folds, test_fold, split_seed, weights.
 
     Returns
     -------
@@ -267,7 +267,7 @@ def show_dataset_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] 
         The counts of `summarize_subsets`; None if the dataset cannot be used for training.
     """
     try:
-        loaded = load_folder(folder)
+        loaded = load_folder(folder, parse_rules(chosen["labels"], chosen["case_from"]))
     except (BcModelError, OSError) as error:
         show_error(error, title="Dataset not usable")
         return None

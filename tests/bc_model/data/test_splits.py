@@ -1,11 +1,13 @@
 """Splits by protocol, their leakage reports and files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from bc_model.data.dataset import COLUMNS, Dataset
+from bc_model.data.dataset import COLUMNS, Dataset, load_dataset
+from bc_model.data.dataset_rules import parse_rules
 from bc_model.data.splits import (
     PROTOCOLS,
     PROTOCOLS_WITH_LEAKAGE,
@@ -391,3 +393,22 @@ def test_require_matching_split_additional_image_is_accepted() -> None:
     dataset = make_dataset(make_cases())
     split = make_split(dataset, "case").drop(index=7)
     require_matching_split(split, dataset)
+
+
+def test_cases_with_both_classes_are_divided_evenly(labeled_dataset: Path) -> None:
+    """Each of ten patients has images of both classes, as in patches of tumors."""
+    rules = parse_rules("0=benign,1=malignant,2=exclude", "folder:2")
+    dataset = load_dataset(labeled_dataset, rules=rules)
+    split = make_split(dataset, n_folds=5)
+    cases = split.groupby("subset")["case"].nunique()
+    assert cases.to_dict() == {"test": 2, "train": 6, "validation": 2}
+    assert split.groupby("subset")["class"].nunique().eq(2).all()
+    assert split.groupby("case")["subset"].nunique().eq(1).all()
+    # Three pure cases are too few for a stratum of their own.
+    images = dataset.images
+    is_pure = images["case"].isin(["patient0", "patient1", "patient2"])
+    pure = replace(dataset, images=images[~is_pure | (images["class"] == "benign")])
+    split = make_split(pure, n_folds=5)
+    assert split["case"].nunique() == 10
+    with pytest.raises(SplitError, match="Too few malignant cases for 8 folds"):
+        make_split(pure, n_folds=8)
