@@ -17,6 +17,7 @@ from bc_model.utils import (
     format_count,
     format_with_threshold,
     to_json,
+    write_text_atomic,
 )
 
 
@@ -61,7 +62,7 @@ def explain(
 
     A directory adds every image in it, except heatmaps of earlier calls. If one of several images
     is damaged, or its results cannot be written, it is skipped and the exit code is 1. If a path
-    does not exist, nothing is written.
+    does not exist, nothing is written. The results of several images are also in predictions.csv.
     No heatmap is written for an image that the model cannot interpret.
     """
     check_writable(out)
@@ -121,6 +122,8 @@ def explain(
             f"None of {len(files)} images could be explained. Expected PNG, JPEG or TIFF files and "
             "a writable directory. The reason for each is listed above."
         )
+    if len(files) > 1:
+        write_text_atomic(out / "predictions.csv", inference.results_to_csv(results))
     if as_json:
         print_json([*results, *skipped])
     else:

@@ -99,6 +99,7 @@ def load_dataset(
     Examples
     --------
     >>> dataset = load_dataset("BreaKHis_v1")  # doctest: +SKIP
+    >>> from bc_model.data import parse_rules
     >>> rules = parse_rules("0=benign,1=malignant", "folder:2")
     >>> patches = load_dataset("patches", rules=rules)  # doctest: +SKIP
     """

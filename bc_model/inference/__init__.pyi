@@ -14,7 +14,7 @@ from .classifier import Classifier, check_field, load_classifier
 from .dataset_checks import check_files, count_reasons
 from .engine import Engine
 from .evidence_location import EvidenceLocation
-from .explanation_files import collect_images, explain_file
+from .explanation_files import collect_images, explain_file, results_to_csv
 from .export import FORMATS, export_model, write_bundle
 from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
 from .head import Head
@@ -118,6 +118,7 @@ __all__ = [
     "predict_views",
     "quantize",
     "require_resolution",
+    "results_to_csv",
     "supported_layers",
     "supported_precisions",
     "supported_resolutions",

@@ -31,6 +31,7 @@ from bc_model.inference.classifier import Classifier
 from bc_model.inference.evidence_location import EvidenceLocation
 from bc_model.inference.image_prediction import Prediction
 from bc_model.inference.layers import explain_layer
+from bc_model.utils.csv_table import table_to_csv
 from bc_model.utils.io import shorten_name, write_files_atomic
 
 MAX_STEM_BYTES = 200
@@ -225,6 +226,37 @@ def _render_layer(
     else:
         overlay, raw = overlay_heatmap(image, found), found.raw
     return {f"{base}-{layer}.png": encode_png(overlay), f"{base}-{layer}.npy": _encode_npy(raw)}
+
+
+def results_to_csv(results: list[dict[str, Any]]) -> str:
+    """Return the results of `explain_file` as CSV text, one row per image.
+
+    Parameters
+    ----------
+    results : list of dict
+        At least one result.
+
+    Returns
+    -------
+    str
+        Columns image, sha256, outcome, prob_malignant, predicted_class, threshold, is_forced, mpp,
+        n_tiles and checks (codes, separated by spaces).
+    """
+    # Imported late: one image needs no table.
+    import pandas as pd
+
+    keys = ("image", "sha256", "outcome", "prob_malignant", "predicted_class", "threshold")
+    rows = [
+        {key: result[key] for key in keys}
+        | {
+            "is_forced": result["is_forced"],
+            "mpp": result["scale"]["mpp"],
+            "n_tiles": (result["tiles"] or {"n_tiles": 1})["n_tiles"],
+            "checks": " ".join(check["code"] for check in result["checks"]),
+        }
+        for result in results
+    ]
+    return table_to_csv(pd.DataFrame(rows))
 
 
 def _location_to_json(location: EvidenceLocation | None) -> dict[str, Any] | None:

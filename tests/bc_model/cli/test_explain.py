@@ -18,6 +18,7 @@ from bc_model.data.breakhis import parse_name
 from bc_model.data.synthetic import example_png
 from bc_model.inference.bundle import has_bundled_model, open_bundle
 from bc_model.training.run import Run
+from bc_model.utils.csv_table import read_table
 from tests.bc_model.conftest import Command
 
 
@@ -139,7 +140,11 @@ def test_explain_a_folder_skips_damaged_images_and_exits_with_1(
         first, second = err.strip().splitlines()[-2:]
         assert first == f"skipped in {folder}: {skipped['error']}"
         assert second == "1 of 3 images skipped."
-        assert len(list(target.iterdir())) == 14
+        assert len(list(target.iterdir())) == 15
+        table = read_table(target / "predictions.csv")
+        assert table["image"].tolist() == [result["image"] for result in results]
+        assert table["prob_malignant"].tolist() == [result["prob_malignant"] for result in results]
+        assert table["checks"].str.contains("BC").all()
 
 
 def test_explain_without_a_readable_image_is_refused(
@@ -249,6 +254,7 @@ def test_explain_shortens_long_names_to_255_bytes(
     code, _, err = command("explain", folder, "--model", tiny_run.path, "--out", tmp_path / "maps")
     assert (code, err) == (0, "")
     written = [path.name for path in (tmp_path / "maps").iterdir()]
+    written.remove("predictions.csv")
     assert len(written) == 7 * len(names)
     assert max(len(name.encode()) for name in written) <= 255
     assert {name[0] for name in written} == {"a", "\u75c5", "b"}
