@@ -38,7 +38,11 @@ MPP_RANGE = {40: (2.5, 3.0), 100: (1.0, 1.2), 200: (0.5, 0.6), 400: (0.25, 0.3)}
 The value in the literature ("0.25 um/px for 40X") is wrong by a factor of about ten.
 """
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff"})
+OTHER_IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".webp", ".gif", ".jp2", ".heic", ".avif", ".svs", ".ndpi", ".mrxs", ".scn", ".dcm"}
+)
+"""Formats that are not read. Datasets list such files as excluded."""
 
 _NAME = re.compile(
     r"(?P<procedure>SOB|CNB)_(?P<label>[BM])_(?P<subtype>A|F|PT|TA|DC|LC|MC|PC)"

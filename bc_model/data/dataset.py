@@ -15,7 +15,7 @@ from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from bc_model.data.dataset_rules import NO_RULES, DatasetRules
 from bc_model.data.hashing import FingerprintCache, format_path, read_fingerprint
-from bc_model.data.images import Decode, decode_image, list_image_files
+from bc_model.data.images import Decode, decode_image, find_unused_files, list_image_files
 from bc_model.data.registry import find_images_dir
 from bc_model.errors import DataError, ImageError
 from bc_model.utils.processor import usable_cores
@@ -45,7 +45,8 @@ class Dataset:
     excluded : DataFrame
         One row per excluded file: path, reason ('invalid name', 'label mismatch', 'empty',
         'unreadable', 'too large', 'too small', 'unsupported', 'duplicate', 'conflicting labels',
-        'no label', 'excluded label' or 'no case') and detail (a sentence).
+        'no label', 'excluded label', 'no case', 'other format' or 'linked folder') and detail (a
+        sentence).
     duplicates : DataFrame
         One row per exact duplicate: path, and duplicate_of, the path of the image that is kept.
     rules : DatasetRules
@@ -119,6 +120,10 @@ def load_dataset(
 
     rows: list[dict] = []
     excluded: list[dict] = []
+    unused = [
+        {"path": format_path(path.relative_to(root)), "reason": reason, "detail": detail}
+        for path, reason, detail in find_unused_files(root)
+    ]
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         try:
             for n_done, (row, error) in enumerate(pool.map(read, files), start=1):
@@ -133,7 +138,7 @@ def load_dataset(
             pool.shutdown(cancel_futures=True)
             if cache:
                 cache.save(is_complete=len(rows) + len(excluded) == len(files))
-    return _build_dataset(root, rows, excluded, rules)
+    return _build_dataset(root, rows, [*excluded, *unused], rules)
 
 
 def require_usable_paths(source: str | Path, rules: DatasetRules = NO_RULES) -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bc_model.data.breakhis import CLASSES, IMAGE_SUFFIXES
+from bc_model.data.breakhis import CLASSES, IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from bc_model.data.image_decoder import open_decoder
 from bc_model.data.image_headers import MAX_FILE_MB, require_file_size
 from bc_model.data.tiff_pages import select_page
@@ -252,6 +252,33 @@ def list_image_files(root: Path) -> list[Path]:
     return files
 
 
+def find_unused_files(root: Path) -> Iterator[tuple[Path, str, str]]:
+    """Yield the images and folders below a folder that `list_image_files` leaves out.
+
+    Hidden files, system folders, heatmaps and files that are no images are not listed.
+
+    Yields
+    ------
+    Path
+        A file of another image format, or a linked folder.
+    str
+        The reason: 'other format' or 'linked folder'.
+    str
+        A sentence with the remedy.
+    """
+    for folder, folders, names in _walk(root):
+        for name in folders:
+            path = Path(folder) / name
+            if path.is_symlink():
+                detail = "A linked folder is not read. Copy its images, or register its target."
+                yield path, "linked folder", detail
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            if name[0] != "." and suffix in OTHER_IMAGE_SUFFIXES:
+                detail = f"The format {suffix} is not read. Save the image as PNG or TIFF."
+                yield Path(folder) / name, "other format", detail
+
+
 def make_thumbnail(
     path: Path,
     sha256: str,
@@ -283,10 +310,16 @@ def make_thumbnail(
     return buffer.getvalue()
 
 
-def _walk_images(root: Path) -> Iterator[Path]:
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk through a folder without hidden and system folders, and without following links."""
     for folder, folders, names in os.walk(root, followlinks=False, onerror=_raise_unreadable):
-        # Hidden files such as "._x.png" come from macOS and editors, and are never images.
         folders[:] = [name for name in folders if name[0] != "." and name not in _SYSTEM_FOLDERS]
+        yield folder, folders, names
+
+
+def _walk_images(root: Path) -> Iterator[Path]:
+    for folder, _, names in _walk(root):
+        # Hidden files such as "._x.png" come from macOS and editors, and are never images.
         siblings = set(names)
         for name in names:
             is_image = name[0] != "." and Path(name).suffix.lower() in IMAGE_SUFFIXES

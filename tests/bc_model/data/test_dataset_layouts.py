@@ -75,6 +75,9 @@ LAYOUTS = (
            ("Gutartig/Präparat 1.PNG", "Bösartig/Präparat 2.JPG"),
            "gutartig=benign,bösartig=malignant", "regex:Präparat ([0-9]+)", 1, 1,
            frozenset({"1", "2"})),
+    Layout("other formats",
+           ("benign/a.png", "benign/b.bmp", "malignant/c.JFIF", "malignant/d.webp"),
+           "", "", 1, 1, frozenset({""}), ("other format", "other format")),
     Layout("macOS leftovers", ("benign/a.png", "benign/._a.png", "malignant/b.png"), "", "", 1, 1,
            frozenset({""})),
     Layout("some names without a case", ("0/P1_a.png", "1/P2_b.png", "1/c.png"), IDC_LABELS,
@@ -92,7 +95,8 @@ def test_layout(layout: Layout, tmp_path: Path) -> None:
         path = tmp_path / "set" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
-        Image.fromarray(pixels).save(path)
+        image_format = "JPEG" if path.suffix == ".JFIF" else None
+        Image.fromarray(pixels).save(path, image_format)
     rules = parse_rules(layout.labels, layout.case_from)
     dataset = load_dataset(tmp_path / "set", rules=rules)
     counts = dataset.images["class"].value_counts()
@@ -102,3 +106,18 @@ def test_layout(layout: Layout, tmp_path: Path) -> None:
     )
     assert set(dataset.images["case"]) == layout.cases
     assert tuple(sorted(dataset.excluded["reason"])) == layout.excluded
+
+
+def test_a_linked_folder_is_listed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("set/benign", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+    (tmp_path / "set/malignant").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/benign/loop").symlink_to(tmp_path / "set")
+    excluded = load_dataset(tmp_path / "set").excluded
+    assert dict(zip(excluded["path"], excluded["reason"], strict=True)) == {
+        "benign/loop": "linked folder", "malignant": "linked folder",
+    }  # fmt: skip
+    assert excluded["detail"].str.contains("Copy its images").all()
