@@ -24,7 +24,7 @@ from bc_model.cli.options import (
     rules_of,
     rules_options,
 )
-from bc_model.errors import ConfigError
+from bc_model.errors import ConfigError, DataError, FolderNotFoundError
 from bc_model.utils import check_writable, to_json, write_bytes_atomic
 
 
@@ -86,8 +86,13 @@ def _evaluate_subset(
 ) -> evaluation.EvaluationReport:
     alternative = "Evaluate it on other cases with `evaluate --external`."
     split = data.read_split(find_split_file(bundle, split_file, alternative))
-    dataset = load_dataset(data_dir, rules_of(bundle))
-    data.require_matching_split(split, dataset)
+    try:
+        dataset = load_dataset(data_dir, rules_of(bundle))
+        data.require_matching_split(split, dataset)
+    except FolderNotFoundError:
+        raise
+    except DataError as error:
+        raise DataError(f"{error} For another dataset, add --external.") from error
     show = progress("predicting")
     return evaluation.evaluate_split(
         inference.Engine(bundle), dataset.root, split, subset=subset, progress=show

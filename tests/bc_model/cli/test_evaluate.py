@@ -312,3 +312,10 @@ def test_evaluate_robustness_prints_a_row_for_each_change(
     assert blur["name"] == "blur_2"
     n_flips = blur["n_to_malignant"] + blur["n_to_benign"]
     assert blur["flips"]["value"] == pytest.approx(n_flips / table["n_images"])
+
+
+def test_evaluate_on_another_dataset_suggests_external(
+    refused: Callable[..., str], tiny_run: Run, labeled_dataset: Path, tmp_path: Path
+) -> None:
+    line = refused("evaluate", tiny_run.path, labeled_dataset, "--out", tmp_path / "report")
+    assert "For another dataset, add --external." in line
