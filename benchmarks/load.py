@@ -1,7 +1,7 @@
 """Many users of one server: ``python -m benchmarks.load [--hostile] [--json]``.
 
 Sessions upload images to the real server without a pause, and each answer is compared with that of
-a single user: the name, the class, the probability, and the hashes of the image and its heatmaps.
+a single user: the name, the outcome, the probability, and the hashes of the image and its map.
 With ``--hostile``, eight more sessions upload images that are made to exhaust the server. The exit
 code is 1 if an answer is wrong or missing, the memory grows, or a limit is exceeded.
 """
@@ -51,7 +51,7 @@ UPLOADER = "Images"
 PROBABILITY = "Estimated probability of malignancy"
 
 Answer = dict[str, tuple[str, ...]]
-"""The class, the probability and the addresses of all images, by file name."""
+"""The outcome, the probability and the addresses of all images, by file name."""
 
 
 @dataclass

@@ -6,9 +6,9 @@ synthetic frame of 700 x 460 px with the bundled model.
 
 from __future__ import annotations
 
-import sys
 import time
 
+import click
 import numpy as np
 
 from bc_model import load_classifier
@@ -26,6 +26,7 @@ from bc_model.gradcam import encode_jpeg
 N_CHANGES = 40
 
 
+@click.command()
 def main() -> None:
     """Print the time of a change in milliseconds."""
     classifier = load_classifier("bundled")
@@ -48,9 +49,9 @@ def main() -> None:
         encode_jpeg(overlay_signed_map(changed, prediction.contribution))
         times_ms.append(1000 * (time.perf_counter() - started))
     measured = times_ms[3:]  # The first ones compile the graph.
-    sys.stdout.write(
+    click.echo(
         f"{N_CHANGES} changes: median {np.median(measured):.0f} ms, 90th percentile "
-        f"{np.quantile(measured, 0.9):.0f} ms\n"
+        f"{np.quantile(measured, 0.9):.0f} ms"
     )
 
 
