@@ -111,7 +111,8 @@ def build_config(data_dir: Path, values: dict[str, Any]) -> TrainingConfig:
         values = values | {"image_size": inference.open_bundled_model().image_size}
     config = TrainingConfig(data=str(data_dir), **values)
     config = replace(config, data=str(find_images_dir(data_dir)))
-    data.require_usable_paths(config.data, config.rules)
+    if config.rules != data.NO_RULES:
+        data.require_usable_paths(config.data, config.rules)
     if config.official_fold_file:
         data.read_fold_file(Path(config.official_fold_file))
     return config

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bc_model.data.dataset import load_dataset
+from bc_model.data.dataset_rules import parse_rules
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import generate_image
 from bc_model.errors import WeightsError
@@ -203,7 +204,7 @@ def test_bundled_model_recognizes_original_images_and_no_unseen_images(
     assert n_seen == originals["magnification"].value_counts().to_dict()
 
     unseen_images = load_dataset(
-        real_data / "idc_patches", labels={"0": "benign", "1": "malignant"}
+        real_data / "idc_patches", rules=parse_rules("0=benign,1=malignant")
     )
     assert find_seen_images(bundle, unseen_images.images).n_seen == 0
 
