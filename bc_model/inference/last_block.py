@@ -6,6 +6,7 @@ are computed in NumPy from the weights of the inference graph.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -64,17 +65,20 @@ class LastBlock:
         first, second, third = nodes[-3:]
         self._kernels = tuple(_read_kernel(node) for node in (first, second, third))
         graph.add_outputs([node.input_value(0) for node in (first, second, third)])
+        self._lock = threading.Lock()
         self._compiled = openvino.Core().compile_model(
             graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         )
 
     def forward(self, pixels: np.ndarray) -> BlockOutputs:
         """Return the activations for one network input, shape (height, width, 3), uint8."""
-        outputs = self._compiled(np.ascontiguousarray(pixels[None], np.float32))
-        last = np.array(outputs[0][0])
-        previous, first, second = (
-            np.ascontiguousarray(np.moveaxis(outputs[_N_OUTPUTS + i][0], 0, -1)) for i in range(3)
-        )
+        with self._lock:  # One request cannot serve two threads, and its outputs are reused.
+            outputs = self._compiled(np.ascontiguousarray(pixels[None], np.float32))
+            last = np.array(outputs[0][0])
+            previous, first, second = (
+                np.array(np.moveaxis(outputs[_N_OUTPUTS + i][0], 0, -1), order="C")
+                for i in range(3)
+            )
         return BlockOutputs(last, previous, (first, second))
 
     def backward(self, outputs: BlockOutputs, gradient: np.ndarray) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Further layers: gradients of two blocks against TensorFlow, and occlusion."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from bc_model.contribution_map import ContributionMap
-from bc_model.data.images import HEATMAP_KINDS
+from bc_model.data.images import HEATMAP_KINDS, preprocess_image
 from bc_model.data.synthetic import generate_image
 from bc_model.errors import ConfigError, ModelError
 from bc_model.gradcam import Heatmap
@@ -65,6 +67,19 @@ def test_heatmaps_have_the_cells_of_the_last_block(engine: Engine, method: str) 
     assert found.raw.shape == (7, 11)
     assert found.raw.min() >= 0.0
     assert not found.is_empty
+
+
+@needs_model
+def test_layer_cam_of_several_threads_equals_that_of_one(engine: Engine) -> None:
+    images = [
+        preprocess_image(generate_image(malignant=True, seed=i), engine.bundle.image_size)
+        for i in range(3)
+    ]
+    expected = [explain_layer(engine, image, "layer-cam").raw for image in images]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda image: explain_layer(engine, image, "layer-cam").raw, images))
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
 
 
 def test_occlusion_finds_the_region_that_the_margin_depends_on(
