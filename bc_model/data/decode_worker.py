@@ -70,6 +70,10 @@ def _answer(answers: BinaryIO, content: list[bytes], name: str) -> None:
     try:
         header = read_header(content[0], name)
         content.clear()
+        if header.bits > 8:
+            # They convert 16 bits, and cannot be loaded under the limit of the memory.
+            import cv2  # noqa: F401
+            import numpy as np  # noqa: F401
         _limit_memory(_needed_bytes(header))
         decoder = ImageDecoder(header, name)
     except ImageError as error:

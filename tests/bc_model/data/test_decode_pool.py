@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -392,3 +393,13 @@ def test_decode_small_image_does_not_wait_for_large_images(processes: list, larg
         assert not all(future.done() for future in waiting)
         assert all(future.result().shape == (5000, 8000, 3) for future in waiting)
     assert len(processes) == 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("shape", [(64, 64, 3), (300, 300)])
+def test_decode_image_of_16_bits_equals_decode_image(suffix: str, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, shape).astype(np.uint16)
+    data = cv2.imencode(suffix, values)[1].tobytes()
+    with DecodePool(n_workers=1) as pool:
+        for _ in range(2):  # The process is used again.
+            assert np.array_equal(pool.decode(data, f"a{suffix}"), decode_image(data, "a"))
