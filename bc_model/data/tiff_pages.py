@@ -6,11 +6,10 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
+from bc_model.data.image_headers import MAX_TIFF_DIRECTORIES
 from bc_model.data.tiff import TiffStructure
 from bc_model.errors import ImageError
 
-MAX_PAGES = 100
-"""Files with more are refused."""
 _WIDTH, _HEIGHT = 256, 257
 
 
@@ -47,7 +46,7 @@ def list_pages(data: bytes) -> tuple[TiffPage, ...]:
     pages = []
     with suppress(ValueError, LookupError, struct.error):
         structure = TiffStructure(data)
-        for number, offset in enumerate(structure.page_offsets(MAX_PAGES), start=1):
+        for number, offset in enumerate(structure.page_offsets(MAX_TIFF_DIRECTORIES), start=1):
             fields = structure.read_directory(offset)
             (width,) = structure.read_integers(fields[_WIDTH], 1)
             (height,) = structure.read_integers(fields[_HEIGHT], 1)
@@ -92,7 +91,7 @@ def select_page(data: bytes, page: int, name: str = "") -> bytes:
     offsets: list[int] = []
     with suppress(ValueError, LookupError, struct.error):
         structure = TiffStructure(data)
-        offsets = structure.page_offsets(MAX_PAGES)
+        offsets = structure.page_offsets(MAX_TIFF_DIRECTORIES)
     n_pages = max(1, len(offsets))
     if not 1 <= page <= n_pages:
         raise ImageError(
