@@ -217,6 +217,11 @@ MESSAGES: dict[str, Message] = {
         "The image is unusual ({reasons:list}), so that the outcome is uncertain at any "
         "probability.",
     ),
+    "BC179": _blocking(
+        "Unusual tiles",
+        "{n_found:,} of {n_tiles:count tile} with tissue are blocked or unusual: {reasons:list}. "
+        "More than half must have no such finding.",
+    ),
     "BC182": _info(
         "Location of the evidence",
         "{region:list}; {background_percent:.0f} % of the evidence lies on background.",

@@ -158,7 +158,7 @@ def _check_inputs(dataset: data.Dataset, model: Path) -> dict[str, Any]:
     """Return the number of blocked images, their reasons, and the codes of each image."""
     engine = inference.Engine(inference.open_bundle(model))
     table = inference.check_files(
-        engine, dataset.root, list(dataset.images["path"]), progress=progress("checking")
+        engine, dataset.root, dataset.images, progress=progress("checking")
     )
     failed = table[table["codes"] != ""]
     return {

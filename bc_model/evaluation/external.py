@@ -21,7 +21,12 @@ from bc_model.evaluation.report import EvaluationReport, ExcludedImage
 from bc_model.evaluation.thresholds import find_evaluation_dir
 from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.classifier import Classifier
-from bc_model.inference.dataset_checks import check_blocked, check_files, count_reasons
+from bc_model.inference.dataset_checks import (
+    check_blocked,
+    check_row,
+    count_reasons,
+    tabulate_checks,
+)
 from bc_model.inference.engine import Engine
 from bc_model.inference.seen_images import SeenInTraining, find_seen_images
 
@@ -73,16 +78,23 @@ def evaluate_external(
     """
     engine, images = inner_engine(classifier), dataset.images
     bundle = engine.bundle
-    excluded: tuple[ExcludedImage, ...] = ()
-    blocked: tuple[Check, ...] = ()
-    if not include_blocked and engine.input_reference is not None:
-        table = check_files(engine, dataset.root, list(images["path"]), decode=decode)
-        excluded, blocked = _list_excluded(table), check_blocked(table)
-        images = images[~table["is_blocked"].to_numpy(bool)].reset_index(drop=True)
-    seen = find_seen_images(bundle, images)
+    paths = list(images["path"])
+    found: list[tuple[Check, ...]] = []
+
+    def inspect(i: int, pixels: np.ndarray) -> None:
+        found.append(() if include_blocked else check_row(engine, images.iloc[i], pixels))
+
     predicted = predict_files(
-        engine, dataset.root, list(images["path"]), progress=progress, decode=decode
+        engine, dataset.root, paths, inspect=inspect, progress=progress, decode=decode
     )
+    if not include_blocked:
+        for i in np.flatnonzero(predicted.is_constant):
+            found[i] = (make_check("BC106"), *found[i])
+    table = tabulate_checks(paths, found)
+    excluded, blocked = _list_excluded(table), check_blocked(table)
+    usable = ~table["is_blocked"].to_numpy(bool)
+    images, predicted = images[usable].reset_index(drop=True), predicted.select(usable)
+    seen = find_seen_images(bundle, images)
     directory = find_evaluation_dir(bundle)
     reference = None
     if directory is not None:

@@ -10,7 +10,7 @@ from .bundle import (
     open_bundle,
     open_bundled_model,
 )
-from .classifier import Classifier, check_field, load_classifier
+from .classifier import Classifier, load_classifier
 from .dataset_checks import check_files, count_reasons
 from .engine import Engine
 from .evidence_location import EvidenceLocation
@@ -18,6 +18,7 @@ from .explanation_files import collect_images, explain_file, results_to_csv
 from .export import FORMATS, export_model, write_bundle
 from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
 from .head import Head
+from .image_checks import check_field
 from .image_prediction import Prediction, TilePrediction
 from .input_checks import expected_out_of_distribution_proportion
 from .layers import LAYERS, OCCLUSION, explain_layer, supported_layers

@@ -193,6 +193,7 @@ def predict_files(
     root: Path,
     paths: list[str],
     *,
+    inspect: Callable[[int, np.ndarray], None] | None = None,
     progress: Progress | None = None,
     decode: Decode = decode_image,
 ) -> ModelOutputs:
@@ -205,6 +206,8 @@ def predict_files(
         Directory of the dataset.
     paths : list of str
         At least one path, relative to `root`.
+    inspect : callable, optional
+        Called with the position of each path and the network input of its image.
     progress : callable, optional
         Called with the number of processed images and the number of all images.
     decode : callable, default=decode_image
@@ -215,12 +218,16 @@ def predict_files(
     ImageError
         An image cannot be read.
     """
-    starts = range(0, len(paths), FILE_BATCH)
     size = engine.bundle.image_size
-    batches = (
-        load_pixels(root, paths[start : start + FILE_BATCH], size, decode=decode)
-        for start in starts
-    )
+
+    def load_batch(start: int) -> np.ndarray:
+        batch = load_pixels(root, paths[start : start + FILE_BATCH], size, decode=decode)
+        for i, pixels in enumerate(batch if inspect else ()):
+            assert inspect is not None
+            inspect(start + i, pixels)
+        return batch
+
+    batches = (load_batch(start) for start in range(0, len(paths), FILE_BATCH))
     return _predict_batches(engine, batches, len(paths), progress)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from bc_model.checks import Check, Severity, by_severity, is_blocked, make_check
 from bc_model.contribution_map import ContributionMap
-from bc_model.data.breakhis import CLASSES, is_synthetic, parse_name
+from bc_model.data.breakhis import CLASSES, parse_name
 from bc_model.data.declared_scale import DeclaredScale, detect_scale, scale_of_frame
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine, ImageExplanation
@@ -23,24 +23,26 @@ from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.evidence_location import compute_cell_um, locate_evidence
 from bc_model.inference.fine_graph import RESOLUTIONS
+from bc_model.inference.image_checks import (
+    check_field,
+    check_name_and_size,
+    check_texture_scale,
+)
 from bc_model.inference.image_prediction import (
     INPUT_WARNINGS,
+    NO_TISSUE,
     Prediction,
     TilePrediction,
     is_inside,
 )
-from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.precision import fastest_precision
 from bc_model.inference.seen_images import check_seen
-from bc_model.inference.suitability import measure_field
-from bc_model.inference.texture import texture_features
 from bc_model.inference.tiling import TilePlan, cell_stride_px, plan_tiles, whole_image
 from bc_model.inference.views import ViewSpread, predict_views
 
 Progress = Callable[[int, int], None]
 
-_MIN_WARNING_TILES = 0.5
-"""Smallest proportion of the tiles with a warning that applies to the image."""
+_MAX_REASONS = 3
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,12 @@ class Classifier:
             plan = whole_image(width, height, self.bundle.card, scale)
         scaled = plan.scale_image(image)
         explained = list(self._explain_tiles(scaled, plan, resolution, progress))
-        used = [i for i, tile in enumerate(explained) if not is_blocked(tile.checks)]
-        found += _merge_checks(explained, used, plan)
-        used = used or list(range(len(explained)))
-        estimated_mpp = self._estimate_input_mpp([explained[i].texture for i in used])
-        if estimated_mpp is not None and plan.is_comparable(self.bundle.card):
-            found += filter(None, [self._check_scale(plan, estimated_mpp)])
+        tissue, used = _select_tiles(explained)
+        found += _merge_checks(explained, tissue, used, plan)
+        textures = [explained[i].texture for i in used]
+        estimated_mpp, contradiction = check_texture_scale(self.engine.engine, textures, plan)
+        if contradiction is not None:
+            found.append(contradiction)
         parts = np.stack([explained[i].explanation.logits for i in used])
         logits: np.ndarray = parts.mean(axis=0, dtype=np.float64)
         probability = self._prob_malignant(logits)
@@ -196,20 +198,6 @@ class Classifier:
             if progress:
                 progress(i + 1, len(plan.offsets))
             yield _Explained(texture, explanation, checks)
-
-    def _estimate_input_mpp(self, textures: list[np.ndarray | None]) -> float | None:
-        """Return the median over the tiles of the µm per pixel that their texture suggests."""
-        estimator = self.engine.engine.scale_estimator
-        if estimator is None:
-            return None
-        found = [estimator.estimate(texture) for texture in textures if texture is not None]
-        return float(np.median(found))
-
-    def _check_scale(self, plan: TilePlan, estimated_mpp: float) -> Check | None:
-        estimator = self.engine.engine.scale_estimator
-        assert estimator is not None
-        assert plan.input_mpp is not None
-        return estimator.check(plan.input_mpp, estimated_mpp)
 
     def _prob_malignant(self, logits: np.ndarray) -> float:
         return float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
@@ -282,36 +270,6 @@ def _model_path(source: str | Path) -> Path:
     return included if included.is_dir() else path
 
 
-def check_field(
-    engine: Engine, pixels: np.ndarray, *, is_enlarged: bool = False
-) -> tuple[np.ndarray | None, tuple[Check, ...]]:
-    """Return the texture of one field of view, and its failed checks.
-
-    Parameters
-    ----------
-    engine : Engine
-        The model with its input reference.
-    pixels : ndarray of shape (height, width, 3), uint8
-        Input of the network.
-    is_enlarged : bool
-        True if the image had fewer pixels in a direction.
-
-    Returns
-    -------
-    ndarray of shape (n_features,), float32, or None
-        See `bc_model.inference.texture.texture_features`. None if the model does not use it.
-    tuple of Check
-    """
-    reference = engine.input_reference
-    needs_texture = reference is not None or engine.scale_estimator is not None
-    texture = texture_features(pixels) if needs_texture else None
-    staining = check_staining(pixels, engine.bundle.card)
-    checks = [staining] if staining else []
-    if reference is not None and texture is not None:
-        checks += reference.check(measure_field(pixels), texture, is_enlarged=is_enlarged)
-    return texture, tuple(checks)
-
-
 def _find_scale(
     scale: DeclaredScale | None, magnification: int | None, name: str, width_px: int
 ) -> DeclaredScale:
@@ -329,51 +287,99 @@ def _image_checks(
     image: np.ndarray, name: str, scale: DeclaredScale, bundle: Bundle
 ) -> Iterator[Check]:
     """Yield the failed checks of an image as a whole, of its file name and of the model."""
+    yield from check_name_and_size(name, image.shape[1], image.shape[0], scale, bundle)
     parsed = parse_name(name)
     case = parsed.case if parsed else ""
-    is_unsuitable = is_synthetic(case) and not bundle.card.data.is_synthetic
     is_seen_case = bool(case) and case in bundle.seen_cases
-    # The size states nothing new about an image with a known scale.
-    is_size_relevant = scale.mpp is None or scale.magnification is not None
-    is_size_relevant |= not bundle.card.scale.magnifications
-    size = check_size(image.shape[1], image.shape[0], scale.magnification is not None, bundle)
-    checks = (
-        make_check("BC102") if is_unsuitable else None,
-        size if is_size_relevant else None,
-        make_check("BC110", case=case) if is_seen_case else check_seen(image, bundle),
-        make_check("BC401") if bundle.temperature == 1.0 else None,
-    )
-    return (check for check in checks if check is not None)
+    if seen := make_check("BC110", case=case) if is_seen_case else check_seen(image, bundle):
+        yield seen
+    if bundle.temperature == 1.0:
+        yield make_check("BC401")
 
 
-def _merge_checks(explained: list[_Explained], used: list[int], plan: TilePlan) -> Iterator[Check]:
-    """Yield the checks of the tiles that apply to the image, and those of the division."""
-    n_tiles = len(explained)
-    relevant = [explained[i] for i in used] or explained
-    counts = Counter(check.code for tile in relevant for check in tile.checks)
-    first = {check.code: check for tile in reversed(relevant) for check in tile.checks}
-    blocking = [code for code in counts if is_blocked([first[code]])]
-    # If all tiles are blocked, the image is blocked for the most frequent reason at least.
-    decisive = max(blocking, key=counts.__getitem__, default=None)
-    for code, n_found in counts.items():
-        if code == decisive or n_found >= _MIN_WARNING_TILES * len(relevant):
-            yield first[code]
-    if n_tiles == 1:
+def _select_tiles(explained: list[_Explained]) -> tuple[list[int], list[int]]:
+    """Return the numbers of the tiles with tissue, and of those that the prediction uses.
+
+    If most tiles with tissue are blocked, so is the image, and a forced prediction uses all.
+    """
+    tissue = [i for i, tile in enumerate(explained) if not _shows_glass(tile)]
+    tissue = tissue or list(range(len(explained)))
+    usable = [i for i in tissue if not is_blocked(explained[i].checks)]
+    return tissue, usable if 2 * len(usable) >= len(tissue) else tissue
+
+
+def _shows_glass(tile: _Explained) -> bool:
+    return any(check.code in NO_TISSUE for check in tile.checks)
+
+
+def _merge_checks(
+    explained: list[_Explained], tissue: list[int], used: list[int], plan: TilePlan
+) -> Iterator[Check]:
+    """Yield the checks of the tiles that apply to the image, and those of the division.
+
+    Tiles without tissue count only if no tile has any.
+    """
+    if len(explained) == 1:
+        yield from explained[0].checks
         return
-    yield make_check("BC163", n_tiles=n_tiles, magnification=plan.magnification)
-    if used and len(used) < n_tiles:
-        reasons = Counter(
-            check.title
-            for tile in explained
+    tiles = [explained[i] for i in tissue]
+    counts = Counter(check.code for tile in tiles for check in tile.checks)
+    first = {check.code: check for tile in reversed(tiles) for check in tile.checks}
+    blocked = [tile for tile in tiles if is_blocked(tile.checks)]
+    is_mostly_blocked = 2 * len(blocked) > len(tiles)
+    if is_mostly_blocked:
+        codes = [code for code in counts if any(_has_blocking(tile, code) for tile in blocked)]
+        decisive = max(codes, key=counts.__getitem__)
+        yield next(
+            check
+            for tile in blocked
             for check in tile.checks
-            if check.severity == Severity.BLOCKING
+            if check.code == decisive and check.is_blocking
         )
+    # Findings of different kinds count together: none of these tiles is one that the model knows.
+    unusual = [tile for tile in tiles if _is_unusual(tile)]
+    if 2 * len(unusual) >= len(tiles) and not _shows_glass(tiles[0]):
+        yield make_check(
+            "BC179",
+            severity=Severity.BLOCKING if is_mostly_blocked else Severity.WARNING,
+            n_found=len(unusual),
+            n_tiles=len(tiles),
+            reasons=_list_reasons(unusual),
+        )
+    for code, n_found in counts.items():
+        is_counted = first[code].is_blocking or code in INPUT_WARNINGS
+        if not is_counted and 2 * n_found >= len(tiles):
+            yield first[code]
+    yield make_check("BC163", n_tiles=len(explained), magnification=plan.magnification)
+    excluded = [tile for i, tile in enumerate(explained) if i not in used]
+    if excluded:
+        have_tissue = any(not _shows_glass(tile) for tile in excluded)
         yield make_check(
             "BC145",
-            n_found=n_tiles - len(used),
-            n_tiles=n_tiles,
-            reasons=[title for title, _ in reasons.most_common(3)],
+            severity=Severity.WARNING if have_tissue else Severity.INFO,
+            n_found=len(excluded),
+            n_tiles=len(explained),
+            reasons=_list_reasons(excluded),
         )
+
+
+def _has_blocking(tile: _Explained, code: str) -> bool:
+    return any(check.code == code and check.is_blocking for check in tile.checks)
+
+
+def _is_unusual(tile: _Explained) -> bool:
+    return any(check.is_blocking or check.code in INPUT_WARNINGS for check in tile.checks)
+
+
+def _list_reasons(tiles: list[_Explained]) -> list[str]:
+    """Return the most frequent reasons for which tiles are blocked or unusual."""
+    titles = Counter(
+        check.title
+        for tile in tiles
+        for check in tile.checks
+        if check.is_blocking or check.code in INPUT_WARNINGS
+    )
+    return [title for title, _ in titles.most_common(_MAX_REASONS)]
 
 
 def _merge_maps(

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bc_model.checks import Check, Severity, is_blocked, make_check
+from bc_model.checks import Check, is_blocked, make_check
+from bc_model.data.declared_scale import UNKNOWN_SCALE, scale_of_frame
 from bc_model.data.images import (
     Decode,
     decode_image,
@@ -16,23 +17,62 @@ from bc_model.data.images import (
     preprocess_image,
     read_image,
 )
-from bc_model.inference.classifier import check_field
 from bc_model.inference.engine import Engine
+from bc_model.inference.image_checks import check_field, check_name_and_size, check_texture_scale
+from bc_model.inference.tiling import plan_tiles, whole_image
 
 Progress = Callable[[int, int], None]
+
+
+def check_dataset_image(
+    engine: Engine,
+    pixels: np.ndarray,
+    *,
+    name: str,
+    width_px: int,
+    height_px: int,
+    magnification: int | None,
+) -> tuple[Check, ...]:
+    """Return the failed checks of one image of a dataset, those of `Classifier.predict`.
+
+    The image is one field of view. An unknown scale is no failed check, because a dataset has one
+    scale for all images, which the domain shift reports.
+
+    Parameters
+    ----------
+    engine : Engine
+        The model with its input reference.
+    pixels : ndarray of shape (height, width, 3), uint8
+        Input of the network.
+    name : str
+        File name.
+    width_px, height_px : int
+        Size of the image.
+    magnification : int or None
+        Magnification of the image, such as 200 for 200X.
+    """
+    card = engine.bundle.card
+    scale = UNKNOWN_SCALE if magnification is None else scale_of_frame(magnification, width_px)
+    checks = list(check_name_and_size(name, width_px, height_px, scale, engine.bundle))
+    plan = plan_tiles(width_px, height_px, scale, card)
+    if isinstance(plan, Check):
+        checks += [plan] if scale.is_known else []
+        plan = whole_image(width_px, height_px, card, scale)
+    enlarged = is_enlarged(width_px, height_px, engine.bundle.image_size)
+    texture, found = check_field(engine, pixels, is_enlarged=enlarged)
+    _, contradiction = check_texture_scale(engine, [texture], plan)
+    return (*checks, *found, *([contradiction] if contradiction else []))
 
 
 def check_files(
     engine: Engine,
     root: Path,
-    paths: list[str],
+    images: pd.DataFrame,
     *,
     progress: Progress | None = None,
     decode: Decode = decode_image,
 ) -> pd.DataFrame:
     """Return the failed input checks of image files.
-
-    Each image is one field of view. Its scale is not checked, because a dataset does not state it.
 
     Parameters
     ----------
@@ -40,8 +80,8 @@ def check_files(
         The model with its input reference.
     root : Path
         Directory of the dataset.
-    paths : list of str
-        Paths relative to `root`.
+    images : DataFrame
+        `Dataset.images`, with the columns path, width_px, height_px and magnification.
     progress : callable, optional
         Called with the number of checked images and of all images.
     decode : callable, default=decode_image
@@ -50,32 +90,53 @@ def check_files(
     Returns
     -------
     DataFrame
-        Columns ``path``, ``codes`` (codes of failed checks, separated by spaces), ``titles`` (of
-        blocking checks, joined with semicolons) and ``is_blocked``.
+        See `tabulate_checks`.
 
     Raises
     ------
     ImageError
         An image cannot be read.
     """
-    rows = []
-    for i, path in enumerate(paths):
-        image = read_image(root / path, decode=decode)
-        size = engine.bundle.image_size
-        enlarged = is_enlarged(image.shape[1], image.shape[0], size)
-        pixels = preprocess_image(image, size)
-        checks = check_field(engine, pixels, is_enlarged=enlarged)[1]
-        blocking = [check for check in checks if check.severity == Severity.BLOCKING]
-        rows.append(
-            {
-                "path": path,
-                "codes": " ".join(check.code for check in checks),
-                "titles": "; ".join(check.title for check in blocking),
-                "is_blocked": is_blocked(checks),
-            }
-        )
+    found = []
+    for i, path in enumerate(images["path"]):
+        pixels = preprocess_image(read_image(root / path, decode=decode), engine.bundle.image_size)
+        found.append(check_row(engine, images.iloc[i], pixels))
         if progress:
-            progress(i + 1, len(paths))
+            progress(i + 1, len(images))
+    return tabulate_checks(list(images["path"]), found)
+
+
+def check_row(engine: Engine, row: pd.Series, pixels: np.ndarray) -> tuple[Check, ...]:
+    """Return the failed checks of a row of `Dataset.images`, see `check_dataset_image`."""
+    magnification = row["magnification"]
+    return check_dataset_image(
+        engine,
+        pixels,
+        name=Path(str(row["path"])).name,
+        width_px=int(row["width_px"]),
+        height_px=int(row["height_px"]),
+        magnification=None if pd.isna(magnification) else int(magnification),
+    )
+
+
+def tabulate_checks(paths: list[str], checks: list[tuple[Check, ...]]) -> pd.DataFrame:
+    """Return the failed checks of images as a table.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``path``, ``codes`` (of failed checks, separated by spaces), ``titles`` (of blocking
+        checks, joined with semicolons) and ``is_blocked``.
+    """
+    rows = [
+        {
+            "path": path,
+            "codes": " ".join(check.code for check in found),
+            "titles": "; ".join(check.title for check in found if check.is_blocking),
+            "is_blocked": is_blocked(found),
+        }
+        for path, found in zip(paths, checks, strict=True)
+    ]
     return pd.DataFrame(rows, columns=["path", "codes", "titles", "is_blocked"])
 
 

@@ -109,7 +109,6 @@ def explain_file(
     # The hash of the page, so that two pages have different names.
     suffix = hashlib.sha256(data).hexdigest()[:8]
     base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{suffix}"
-    logits = dict(zip(CLASSES, prediction.logits, strict=True))
     entries, files = _render_heatmaps(prediction, image, base)
     contribution, contribution_files = _render_contribution(prediction, image, base)
     result = {
@@ -125,7 +124,9 @@ def explain_file(
         "is_forced": prediction.is_forced,
         "scale": asdict(prediction.scale) | {"estimated_mpp": prediction.estimated_mpp},
         "tiles": _tiles_to_json(prediction),
-        "logits": logits if prediction.is_classified else None,
+        "logits": dict(zip(CLASSES, prediction.logits, strict=True))
+        if prediction.is_classified
+        else None,
         "temperature": classifier.bundle.temperature,
         "precision": classifier.engine.engine.precision,
         "heatmaps": entries,

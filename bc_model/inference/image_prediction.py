@@ -11,11 +11,14 @@ from bc_model.gradcam import Heatmap
 from bc_model.inference.evidence_location import EvidenceLocation
 from bc_model.inference.tiling import Tile
 
-INPUT_WARNINGS = frozenset({"BC162", "BC170", "BC176", "BC177"})
+INPUT_WARNINGS = frozenset({"BC162", "BC170", "BC176", "BC177", "BC179"})
 """Codes of input checks with a limit for a warning and one that blocks. No class is stated for an
 image beyond the first limit, because the error rate of the model on such images is unknown."""
 
-_REVEALING = frozenset({"BC178", "BC183", "BC191"})
+NO_TISSUE = frozenset({"BC103", "BC171"})
+"""Codes of checks that find glass instead of tissue."""
+
+_REVEALING = frozenset({"BC145", "BC163", "BC178", "BC183", "BC191"})
 """Codes of checks that are stated only beside a result."""
 
 
@@ -32,8 +35,8 @@ class TilePrediction:
     predicted_class : {'benign', 'malignant'} or None
         Class at the decision threshold. None if the tile is excluded.
     checks : tuple of Check
-        Failed checks of the tile. It is excluded if one of them is blocking and other tiles have
-        none.
+        Failed checks of the tile. It is excluded if one of them is blocking, unless most tiles with
+        tissue are blocked.
     """
 
     tile: Tile
@@ -54,7 +57,7 @@ class Prediction:
         Size of the image.
     logits : tuple of float
         Outputs of the network in the order of `CLASSES`, before temperature scaling. For an image
-        with several tiles, the mean over the used tiles.
+        with several tiles, the mean over the used tiles. Empty if a blocking check failed.
     prob_malignant : float or None
         Probability in [0, 1] of `logits`, after temperature scaling. None if a blocking check
         failed.
@@ -122,6 +125,7 @@ class Prediction:
             return self
         return replace(
             self,
+            logits=(),
             prob_malignant=None,
             predicted_class=None,
             heatmaps={},

@@ -64,6 +64,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC176": {"distance": 2.6, "flat_percent": 90.0},
     "BC177": {"distance": 3.5},
     "BC178": {"reasons": ["out of focus"]},
+    "BC179": {"n_found": 18, "n_tiles": 25, "reasons": ["Out of focus"]},
     "BC182": {"region": ["upper_left"], "background_percent": 12.2},
     "BC183": {"region": ["spread"], "background_percent": 31.0, "max_percent": 25},
     "BC190": {"n_cases": 1, "class_name": "benign", "alpha": 0.05, "min_cases": 19},

@@ -55,7 +55,7 @@ def test_evaluate_counts_constant_answers(
     monkeypatch.setattr(Head, "is_constant", lambda _, pooled: np.arange(len(pooled)) < 2)
     reports = (
         evaluate_split(engine, synthetic_dataset, split),
-        evaluate_external(engine, load_dataset(synthetic_dataset)),
+        evaluate_external(engine, load_dataset(synthetic_dataset), include_blocked=True),
     )
     found = [check for report in reports for check in report.checks if check.code == "BC153"]
     assert len(found) == 2

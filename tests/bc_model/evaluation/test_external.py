@@ -339,5 +339,7 @@ def test_evaluate_external_same_case_name_is_another_case(bundle: Bundle, patche
 def test_evaluate_external_real_patches_return_checks(bundle: Bundle, real_data: Path) -> None:
     dataset = load_dataset(real_data / "idc_patches", rules=RULES)
     report = evaluate_external(Engine(bundle), dataset)
-    assert report.n_images == len(dataset.images)
+    (gray,) = report.excluded
+    assert "BC104" in gray.codes
+    assert report.n_images == len(dataset.images) - 1
     assert {"BC208", "BC334"} <= set(codes(report))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import bc_model
-from bc_model.checks import Severity, make_check
+from bc_model.checks import Check, Severity, make_check
 from bc_model.contribution_map import ContributionMap
 from bc_model.data.declared_scale import scale_from_mpp
 from bc_model.data.images import read_image
@@ -414,7 +414,7 @@ def test_predict_excludes_tiles_that_are_blocked(
     engine.bundle = Bundle(engine.bundle.folder, scaled_card)
     engine.engine.bundle = engine.bundle
     monkeypatch.setattr(
-        "bc_model.inference.classifier.check_staining",
+        "bc_model.inference.image_checks.check_staining",
         lambda pixels, card: make_check("BC103") if pixels.mean() > 240 else None,
     )
     rgb = image(1400, 912)
@@ -428,6 +428,58 @@ def test_predict_excludes_tiles_that_are_blocked(
     blank = Classifier(engine).predict(np.full_like(rgb, 250), scale=scale_from_mpp(0.55))
     assert not blank.is_classified
     assert "BC103" in [check.code for check in blank.checks]
+
+
+BLOCKED = make_check("BC170", focus=1.0, limit=4.0)
+GLASS = make_check("BC171", percent=3.0, limit=20.0)
+GOOD = None
+WARNED = make_check("BC176", severity=Severity.WARNING, distance=1.2, flat_percent=3.0)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "outcome", "n_used", "expected"),
+    [
+        ([GOOD] * 6, "malignant", 6, set()),
+        ([GLASS] * 5 + [GOOD], "malignant", 1, {("BC145", "info")}),
+        ([GLASS] * 6, None, 0, {("BC171", "blocking")}),
+        ([BLOCKED] * 2 + [GOOD] * 4, "malignant", 4, {("BC145", "warning")}),
+        ([BLOCKED] * 3 + [GOOD] * 3, "uncertain", 3, {("BC145", "warning"), ("BC179", "warning")}),
+        ([BLOCKED] * 4 + [GOOD] * 2, None, 0, {("BC170", "blocking"), ("BC179", "blocking")}),
+        (
+            [GLASS] * 3 + [BLOCKED] * 2 + [GOOD],
+            None,
+            0,
+            {("BC170", "blocking"), ("BC179", "blocking")},
+        ),
+        ([WARNED] * 2 + [GOOD] * 4, "malignant", 6, set()),
+        (
+            [WARNED, BLOCKED, BLOCKED] + [GOOD] * 3,
+            "uncertain",
+            4,
+            {("BC145", "warning"), ("BC179", "warning")},
+        ),
+        ([WARNED] * 6, "uncertain", 6, {("BC179", "warning")}),
+    ],
+)
+def test_predict_answers_only_if_most_tiles_with_tissue_are_usual(
+    scaled_card: ModelCard, monkeypatch: pytest.MonkeyPatch, tiles: list[Check | None],
+    outcome: str | None, n_used: int, expected: set[tuple[str, str]],
+) -> None:  # fmt: skip
+    found = iter(tiles)
+
+    def check(*_: object, **__: object) -> tuple[None, tuple[Check, ...]]:
+        tile = next(found)
+        return None, (tile,) if tile else ()
+
+    monkeypatch.setattr("bc_model.inference.classifier.check_field", check)
+    prediction = Classifier(engine_with((0.0, 2.0), scaled_card)).predict(
+        image(1960, 828), scale=scale_from_mpp(0.55)
+    )
+    assert next(found, "no tile is left") == "no tile is left"
+    assert prediction.outcome == outcome
+    assert sum(tile.prob_malignant is not None for tile in prediction.tiles) == n_used
+    names = ("BC145", "BC170", "BC171", "BC176", "BC179")
+    assert expected == {(c.code, c.severity.value) for c in prediction.checks if c.code in names}
 
 
 def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(card: ModelCard) -> None:
@@ -475,7 +527,7 @@ def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
     assert prediction.predicted_class is None
     assert prediction.prob_malignant is None
     assert prediction.heatmaps == {}
-    assert prediction.logits == (0.0, 1.0)
+    assert prediction.logits == ()
     severities = [check.severity for check in prediction.checks]
     assert severities == sorted(severities, key=list(Severity).index)
     assert severities[0] == Severity.BLOCKING
