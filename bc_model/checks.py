@@ -115,6 +115,11 @@ MESSAGES: dict[str, Message] = {
         "Tiles excluded",
         "{n_found:,} of {n_tiles:count tile} are not part of the prediction: {reasons:list}.",
     ),
+    "BC146": _info(
+        "For one field",
+        "This image was divided into tiles. For {names:list}, cut out one field of view.",
+    ),
+    "BC147": _info("Needs a class", "This image is blocked, so that it has no {names:list}."),
     "BC150": _warning(
         "Images too small",
         "{n_found:,} of {n_images:count image} must be upsampled at least {min_factor:.1f} times. "
@@ -147,8 +152,8 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC162": _blocking(
         "Scale looks different",
-        "The texture looks {factor:.1f} times {direction} than the stated scale, and up to "
-        "{limit:.1f} times is accepted. Check the scale.",
+        "The texture looks {factor:.2f} times {direction} than the stated scale, and up to "
+        "{limit:.2f} times is accepted. Check the scale.",
     ),
     "BC163": _info(
         "Divided into tiles",
@@ -179,14 +184,18 @@ MESSAGES: dict[str, Message] = {
         "The image has {width_px} x {height_px} pixels, more than {max_megapixels} million, and "
         "was read at half of its resolution. Positions are in these larger pixels.",
     ),
+    "BC169": _warning(
+        "Scales contradict",
+        "The stated scale is {declared}, but the file states {stated} ({source}). Check the scale.",
+    ),
     "BC170": _blocking(
         "Out of focus",
-        "The image is less sharp than the training images (focus {focus:.1f}, expected at least "
-        "{limit:.1f}).",
+        "The image is less sharp than the training images (focus {focus:.2f}, expected at least "
+        "{limit:.2f}).",
     ),
     "BC171": _blocking(
         "Too little tissue",
-        "Only {percent:.0f} % of the image is tissue. At least {limit:.0f} % is necessary.",
+        "Only {percent:.1f} % of the image is tissue. At least {limit:.1f} % is necessary.",
     ),
     "BC172": _blocking(
         "Dark surround",
@@ -205,12 +214,12 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC176": _blocking(
         "Texture unlike tissue",
-        "The texture differs from the training images (distance {distance:.1f} times the limit, "
+        "The texture differs from the training images (distance {distance:.2f} times the limit, "
         "{flat_percent:.0f} % of neighboring pixels are equal).",
     ),
     "BC177": _blocking(
         "Color unlike training",
-        "The colors differ from the training images (distance {distance:.1f} times the limit).",
+        "The colors differ from the training images (distance {distance:.2f} times the limit).",
     ),
     "BC178": _warning(
         "No class stated",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bc_model.gradcam import MIN_FULL_SCALE, CellGrid, blend_colors, resize_cells
+from bc_model.gradcam import CellGrid, blend_colors, min_full_scale, resize_cells
 
 # Blue and vermilion from the palette of Okabe and Ito, distinguishable with color blindness.
 _BENIGN_RGB, _MALIGNANT_RGB = (0, 114, 178), (213, 94, 0)
@@ -42,6 +42,8 @@ class ContributionMap:
         Logit of malignant minus logit of benign, before temperature scaling.
     grid : CellGrid, optional
         Where the cells are centered. Without a grid, they divide the input evenly.
+    n_tiles : int
+        Number of tiles whose mean the values are.
     """
 
     cells: np.ndarray
@@ -49,6 +51,7 @@ class ContributionMap:
     residual: float
     margin: float
     grid: CellGrid | None = None
+    n_tiles: int = 1
 
     @property
     def cell_sum(self) -> float:
@@ -65,11 +68,11 @@ class ContributionMap:
     def full_scale(self) -> float:
         """Value at both ends of the color scale: the largest magnitude of a cell.
 
-        It is at least `MIN_FULL_SCALE`, so that a map that hardly changes the margin has faint
-        colors. A finer cell has a proportion of this limit.
+        It is at least `bc_model.gradcam.min_full_scale`, so that a map that hardly changes the
+        margin has faint colors.
         """
-        refinement = self.grid.refinement if self.grid else 1
-        return max(MIN_FULL_SCALE / refinement**2, float(np.abs(self.cells).max()))
+        lowest = min_full_scale(self.grid, self.n_tiles)
+        return max(lowest, float(np.abs(self.cells).max()))
 
     @property
     def is_empty(self) -> bool:

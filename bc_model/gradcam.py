@@ -101,11 +101,14 @@ class Heatmap:
         regions to the logit, to first order.
     grid : CellGrid, optional
         Where the cells are centered. Without a grid, they divide the input evenly.
+    n_tiles : int
+        Number of tiles whose mean the values are.
     """
 
     class_name: str
     raw: np.ndarray
     grid: CellGrid | None = None
+    n_tiles: int = 1
 
     @property
     def contribution(self) -> float:
@@ -440,10 +443,29 @@ def compute_full_scale(heatmaps: dict[str, Heatmap]) -> float:
     """Return one upper end of the color scale for both classes, so that colors are comparable.
 
     The result is the larger maximum and at least `MIN_FULL_SCALE`, so that a heatmap that hardly
-    changes the score has faint colors. A finer cell has a proportion of this limit.
+    changes the score has faint colors. A finer cell, and a cell of one of several tiles, has a
+    proportion of this limit.
     """
-    lowest = MIN_FULL_SCALE / max(heatmaps[name].refinement for name in CLASSES) ** 2
+    lowest = max(min_full_scale(heatmaps[name].grid, heatmaps[name].n_tiles) for name in CLASSES)
     return max(lowest, *(heatmaps[name].maximum for name in CLASSES))
+
+
+def min_full_scale(grid: CellGrid | None, n_tiles: int) -> float:
+    """Return the smallest upper end of the color scale of a map, in logits.
+
+    Parameters
+    ----------
+    grid : CellGrid or None
+        Where the cells are centered, with their refinement.
+    n_tiles : int
+        Number of tiles whose mean the cells are.
+
+    Examples
+    --------
+    >>> min_full_scale(None, 1), min_full_scale(None, 20)
+    (0.01, 0.0005)
+    """
+    return MIN_FULL_SCALE / (grid.refinement if grid else 1) ** 2 / n_tiles
 
 
 def draw_color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:

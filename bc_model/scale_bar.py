@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+
+from bc_model.image_label import INK, PLATE, draw_text
 
 _LARGEST_PART = 0.25
 """Largest length of the bar, relative to the width of the image."""
 _ROUND = (5.0, 2.0, 1.0)
-_PLATE, _INK = 255, 0
 _MIN_SIDE_PX = 64
 
 
@@ -62,39 +59,18 @@ def draw_scale_bar(image: np.ndarray, mpp: float) -> np.ndarray:
         return image.copy()
     length_um, length_px = find_bar_length(width, mpp)
     label = f"{length_um:g} µm" if length_um < 1000 else f"{length_um / 1000:g} mm"
-    text = _draw_label(label, max(11, round(width / 45)))
+    text = draw_text(label, max(11, round(width / 45)))
     pad, thickness = max(4, width // 120), max(2, width // 200)
     plate_width = max(length_px, text.shape[1]) + 2 * pad
     plate_height = text.shape[0] + thickness + 3 * pad
-    plate = np.full((plate_height, plate_width), _PLATE, np.uint8)
+    plate = np.full((plate_height, plate_width), PLATE, np.uint8)
     left = (plate_width - text.shape[1]) // 2
     plate[pad : pad + text.shape[0], left : left + text.shape[1]] = text
     left = (plate_width - length_px) // 2
-    plate[-pad - thickness : -pad, left : left + length_px] = _INK
+    plate[-pad - thickness : -pad, left : left + length_px] = INK
     marked = image.copy()
     bottom, right = height - pad, width - pad
     top, start = max(0, bottom - plate_height), max(0, right - plate_width)
     shown = plate[-(bottom - top) :, -(right - start) :]
     marked[top:bottom, start:right] = cv2.merge([shown] * 3)
     return marked
-
-
-@cache
-def _font_path() -> str:
-    """Return a font with the letter µ, which the default font of Pillow lacks.
-
-    Matplotlib contains one. It is located without importing the package, which takes a second.
-    """
-    spec = find_spec("matplotlib")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
-
-
-def _draw_label(label: str, size_px: int) -> np.ndarray:
-    """Return a text as black on white, shape (height, width), uint8."""
-    font = ImageFont.truetype(_font_path(), size_px)
-    left, top, right, bottom = (round(value) for value in font.getbbox(label))
-    label_image = Image.new("L", (right - left + 2, bottom - top + 2), _PLATE)
-    ImageDraw.Draw(label_image).text((1 - left, 1 - top), label, fill=_INK, font=font)
-    return np.asarray(label_image)

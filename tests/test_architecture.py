@@ -15,6 +15,7 @@ LAYERS = (
     "model",
     "gradcam",
     "contribution_map",
+    "image_label",
     "scale_bar",
     "heatmap_methods",
     "inference",

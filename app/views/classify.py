@@ -48,9 +48,11 @@ if not images:
     st.stop()
 
 # Imported late: these load the imaging libraries, and the empty page does not need them.
+from app.components.classify.batch_settings import reset_for_new_images
 from app.components.classify.page_choice import select_pages
 from app.components.classify.prediction_list import show_predictions
 from app.components.classify.scale_control import select_scales
 
 images = select_pages(images)
+reset_for_new_images(images)
 show_predictions(images, bundle, select_scales(images, bundle))

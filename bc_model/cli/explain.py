@@ -1,5 +1,6 @@
 """``explain``: write predictions, contribution maps and heatmaps of image files."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,9 @@ import click
 import numpy as np
 
 from bc_model import evaluation, inference, training
-from bc_model.checks import Check, check_to_json
+from bc_model.checks import Check, check_to_json, make_check
 from bc_model.cli.options import MODEL, PATH, json_option, print_json, progress
-from bc_model.data import parse_scale, preprocess_image
+from bc_model.data import ImageChange, parse_change, parse_scale, preprocess_image
 from bc_model.errors import BcModelError, DataError
 from bc_model.utils import (
     check_writable,
@@ -49,12 +50,17 @@ from bc_model.utils import (
     help="Also write this layer as PNG and NPY; may be repeated.",
 )  # fmt: skip
 @click.option("--page", type=int, help="Page of a TIFF file, from 1; the largest one if omitted.")
+@click.option(
+    "--what-if", "change", metavar="CHANGE",
+    help="Add the result of a change, such as rectangle=0.1:0.2:0.5:0.6,fill=blur,blur=2.",
+)  # fmt: skip
 @click.option("--trust-test", is_flag=True, help="Compare each map with 30 random maps.")
 @json_option
 def explain(
     images: tuple[Path, ...], model: Path, out: Path, resolution: str, precision: str,
     scale: str | None, show_anyway: bool, views: bool, nearest: int | None,
-    layers: tuple[str, ...], page: int | None, trust_test: bool, as_json: bool,
+    layers: tuple[str, ...], page: int | None, change: str | None, trust_test: bool,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -67,6 +73,7 @@ def explain(
     """
     check_writable(out)
     declared = parse_scale(scale) if scale else None
+    image_change = parse_change(change) if change else None
     files = inference.collect_images(images)
     if precision == "auto":
         # The stored features of the training images are in f32.
@@ -77,8 +84,12 @@ def explain(
 
     def extend(image: np.ndarray, prediction: inference.Prediction) -> dict[str, Any]:
         entries: dict[str, Any] = {}
+        if image_change is not None and prediction.is_classified:
+            entries["what_if"] = _describe_change(classifier, image, prediction, image_change)
         # These compare one field of view with others.
         is_one_field = prediction.is_classified and not prediction.is_tiled
+        if missing := _find_missing(prediction, one_field, image_change is not None):
+            entries["not_computed"] = [check_to_json(check) for check in missing]
         if views and is_one_field:
             entries["views"] = _describe_views(classifier.predict_views(image))
         if trust_test and is_one_field:
@@ -92,6 +103,8 @@ def explain(
             )
         return entries
 
+    asked = {"views": views, "trust test": trust_test, "nearest images": nearest}
+    one_field = [name for name, is_asked in asked.items() if is_asked] + list(layers)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for file in files:
@@ -170,12 +183,52 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
         )
     if location := result["location"]:
         click.echo(f"  {location['severity']} {location['code']}: {location['message']}")
-    checks = [*result["checks"], *(result.get("views") or {}).get("checks", ())]
+    if changed := result.get("what_if"):
+        forced = ", which alone would be blocked" if changed["is_forced"] else ""
+        click.echo(
+            f"  changed image{forced}: estimated probability of malignancy "
+            f"{changed['prob_malignant']:.3f} ({changed['prob_difference']:+.3f})"
+        )
+    checks = [
+        *result["checks"],
+        *result.get("not_computed", ()),
+        *(result.get("views") or {}).get("checks", ()),
+    ]
     checks += [check for tested in tests.values() for check in tested["checks"]]
     if "nearest_check" in result:
         checks.append(result["nearest_check"])
     for check in checks:
         click.echo(f"  {check['severity']} {check['code']}: {check['message']}")
+
+
+def _find_missing(
+    prediction: inference.Prediction, one_field: list[str], has_change: bool
+) -> list[Check]:
+    """Return why some of the results that the user asked for are not computed."""
+    if not prediction.is_classified:
+        names = one_field + ["what-if"] * has_change
+        return [make_check("BC147", names=names)] if names else []
+    if prediction.is_tiled and one_field:
+        return [make_check("BC146", names=one_field)]
+    return []
+
+
+def _describe_change(
+    classifier: inference.Classifier,
+    image: np.ndarray,
+    prediction: inference.Prediction,
+    change: ImageChange,
+) -> dict[str, Any]:
+    found = inference.predict_change(classifier, image, prediction, change)
+    return {
+        "change": asdict(change),
+        "prob_malignant": found.prediction.prob_malignant,
+        "prob_difference": found.prob_difference,
+        "margin_difference": found.margin_difference,
+        "outcome": found.prediction.outcome,
+        "is_forced": found.prediction.is_forced,
+        "checks": [check_to_json(check) for check in found.prediction.checks],
+    }
 
 
 def _test_map(

@@ -5,6 +5,9 @@ from .declared_scale import (
     MPP_OF_OBJECTIVE,
     UNKNOWN_SCALE,
     DeclaredScale,
+    as_scale,
+    check_declared_scale,
+    describe_scale,
     detect_scale,
     parse_scale,
     scale_from_mpp,
@@ -16,7 +19,7 @@ from .download import OFFICIAL_URL
 from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
 from .file_checks import check_file
 from .hashing import MAX_DISTANCE, pixel_sha256
-from .image_changes import Fill, ImageChange, apply_change
+from .image_changes import Fill, ImageChange, apply_change, parse_change
 from .image_headers import read_reduction
 from .image_operations import blur, fluorescence_like, ihc_like
 from .image_scale import ImageScale, read_scale
@@ -120,10 +123,12 @@ __all__ = [
     "add_dataset",
     "add_synthetic",
     "apply_change",
+    "as_scale",
     "background_mask",
     "blur",
     "cache_dir",
     "cancel_download",
+    "check_declared_scale",
     "check_file",
     "check_leakage",
     "check_subsets",
@@ -134,6 +139,7 @@ __all__ = [
     "datasets_dir",
     "decode_image",
     "delete_download",
+    "describe_scale",
     "detect_scale",
     "example_png",
     "find_class_revealing_sizes",
@@ -160,6 +166,7 @@ __all__ = [
     "match_folds",
     "one_hot",
     "open_dataset",
+    "parse_change",
     "parse_name",
     "parse_rules",
     "parse_scale",

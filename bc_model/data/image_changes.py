@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,11 @@ import numpy as np
 from bc_model.data.stain import augment_stain
 from bc_model.errors import ConfigError
 
+_OPTIONS = {
+    "rectangle": "rectangle", "fill": "fill", "blur": "blur_px", "brightness": "brightness",
+    "stain": "stain",
+}  # fmt: skip
+"""Name in the text of a change, and field of `ImageChange`."""
 _MAX_BLUR_PX = 20.0
 _MAX_FACTOR = 3.0
 _HIDING_BLUR = 0.06
@@ -75,6 +81,54 @@ class ImageChange:
                     f"Invalid {name}. Expected a factor above 0 and at most {_MAX_FACTOR:g}, got "
                     f"{value:g}. Use 1 for no change."
                 )
+
+
+def parse_change(text: str) -> ImageChange:
+    """Return the change for an option of the command line.
+
+    Parameters
+    ----------
+    text : str
+        Parts such as ``rectangle=0.1:0.2:0.5:0.6,fill=blur,blur=2,brightness=0.8,stain=1.2``. The
+        rectangle has a left, top, right and bottom side.
+
+    Raises
+    ------
+    ConfigError
+        The text has another form, or a value is out of range.
+
+    Examples
+    --------
+    >>> parse_change("rectangle=0:0:0.5:1,fill=blur").fill.value
+    'blur'
+    """
+    values: dict[str, Any] = {}
+    for part in text.split(","):
+        name, has_value, value = part.strip().partition("=")
+        key = _OPTIONS.get(name.strip().lower())
+        if not has_value or key is None or key in values:
+            raise ConfigError(
+                f"Invalid change '{part}'. Expected each of {', '.join(_OPTIONS)} once at most, "
+                "such as rectangle=0.1:0.2:0.5:0.6,fill=blur. Separate them by commas."
+            )
+        values[key] = _parse_value(key, value.strip())
+    return ImageChange(**values)
+
+
+def _parse_value(key: str, value: str) -> Any:
+    try:
+        if key == "rectangle":
+            left, top, right, bottom = map(float, value.split(":"))
+            return left, top, right, bottom
+        return Fill(value.lower()) if key == "fill" else float(value)
+    except ValueError:
+        expected = {
+            "rectangle": "four numbers such as 0.1:0.2:0.5:0.6",
+            "fill": f"one of {', '.join(Fill)}",
+        }.get(key, "a number")
+        raise ConfigError(
+            f"Invalid {key} '{value}'. Expected {expected}. Correct the change."
+        ) from None
 
 
 def apply_change(image: np.ndarray, change: ImageChange) -> np.ndarray:

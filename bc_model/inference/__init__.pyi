@@ -18,9 +18,10 @@ from .explanation_files import collect_images, explain_file, results_to_csv
 from .export import FORMATS, export_model, write_bundle
 from .fine_graph import RESOLUTIONS, require_resolution, supported_resolutions
 from .head import Head
-from .image_checks import check_field
-from .image_prediction import Prediction, TilePrediction
+from .image_checks import FieldChecks, check_field
+from .image_prediction import FORCED_LABEL, Prediction, TilePrediction
 from .input_checks import expected_out_of_distribution_proportion
+from .input_reference import Measured
 from .layers import LAYERS, OCCLUSION, explain_layer, supported_layers
 from .model_card import (
     Architecture,
@@ -51,9 +52,11 @@ from .scale_check import ScaleEstimator
 from .seen_images import choose_samples, find_seen_images
 from .tiling import Tile, TilePlan, plan_tiles
 from .views import ViewSpread, make_views, predict_views
+from .what_if import WhatIf, predict_change
 
 __all__ = [
     "BUNDLED_MODELS_DIR",
+    "FORCED_LABEL",
     "FORMATS",
     "KERAS_FILE",
     "LAYERS",
@@ -71,7 +74,9 @@ __all__ = [
     "Engine",
     "EvidenceLocation",
     "ExplanationChecks",
+    "FieldChecks",
     "Head",
+    "Measured",
     "ModelCard",
     "ModelInput",
     "NestedResult",
@@ -93,6 +98,7 @@ __all__ = [
     "TrainingData",
     "UncertainBand",
     "ViewSpread",
+    "WhatIf",
     "bundled_model_dir",
     "check_field",
     "check_files",
@@ -115,6 +121,7 @@ __all__ = [
     "open_bundle",
     "open_bundled_model",
     "plan_tiles",
+    "predict_change",
     "predict_files",
     "predict_views",
     "quantize",

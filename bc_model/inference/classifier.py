@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy as np
 from bc_model.checks import Check, Severity, by_severity, is_blocked, make_check
 from bc_model.contribution_map import ContributionMap
 from bc_model.data.breakhis import CLASSES, parse_name
-from bc_model.data.declared_scale import DeclaredScale, detect_scale, scale_of_frame
+from bc_model.data.declared_scale import DeclaredScale, as_scale, detect_scale, scale_of_frame
+from bc_model.errors import ConfigError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine, ImageExplanation
 from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
@@ -24,6 +26,7 @@ from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.evidence_location import compute_cell_um, locate_evidence
 from bc_model.inference.fine_graph import RESOLUTIONS
 from bc_model.inference.image_checks import (
+    FieldChecks,
     check_field,
     check_name_and_size,
     check_texture_scale,
@@ -47,11 +50,11 @@ _MAX_REASONS = 3
 
 @dataclass(frozen=True)
 class _Explained:
-    """One tile: its texture, its explanation and its failed checks."""
+    """One tile: its explanation, its failed checks and what they measured."""
 
-    texture: np.ndarray | None
     explanation: ImageExplanation
     checks: tuple[Check, ...]
+    field: FieldChecks
 
 
 class Classifier:
@@ -93,7 +96,8 @@ class Classifier:
         image: np.ndarray,
         *,
         name: str = "",
-        scale: DeclaredScale | None = None,
+        scale: DeclaredScale | str | float | None = None,
+        reduction: int = 1,
         magnification: int | None = None,
         resolution: str = "standard",
         show_anyway: bool = False,
@@ -112,9 +116,13 @@ class Classifier:
             RGB image from `read_image`, at its original size.
         name : str
             File name. An official BreakHis name contains the case and the magnification.
-        scale : DeclaredScale, optional
-            Scale of the image. The default is that of the file name, see
+        scale : DeclaredScale, str or float, optional
+            Scale of the image file: a `DeclaredScale`, a text such as '20x' (see
+            `bc_model.data.parse_scale`), or µm per pixel. The default is that of the file name, see
             `bc_model.data.detect_scale`.
+        reduction : int
+            Pixels of the file that became one pixel of the image in each direction, see
+            `bc_model.data.read_reduction`.
         magnification : int, optional
             Short form of `scale` for a whole BreakHis frame, such as 200 for 200X.
         resolution : {'standard', 'fine', 'finest'}
@@ -131,13 +139,16 @@ class Classifier:
 
         Raises
         ------
+        ConfigError
+            The scale is none, or both `scale` and `magnification` are given.
         EngineBusyError
             Too many images are waiting.
         ModelError
             The logits are not finite, or the model does not support the resolution.
         """
         height, width = image.shape[:2]
-        scale = _find_scale(scale, magnification, name, width)
+        stated = _find_scale(scale, magnification, name, width * reduction)
+        scale = stated.reduced(reduction)
         found = [*file_checks, *_image_checks(image, name, scale, self.bundle)]
         plan = plan_tiles(width, height, scale, self.bundle.card)
         if isinstance(plan, Check):
@@ -147,7 +158,7 @@ class Classifier:
         explained = list(self._explain_tiles(scaled, plan, resolution, progress))
         tissue, used = _select_tiles(explained)
         found += _merge_checks(explained, tissue, used, plan)
-        textures = [explained[i].texture for i in used]
+        textures = [explained[i].field.texture for i in used]
         estimated_mpp, contradiction = check_texture_scale(self.engine.engine, textures, plan)
         if contradiction is not None:
             found.append(contradiction)
@@ -180,9 +191,11 @@ class Classifier:
             location=location,
             checks=tuple(check for group in by_severity(found).values() for check in group),
             uncertain_band=band,
-            scale=scale,
-            estimated_mpp=estimated_mpp and estimated_mpp * plan.input_px_per_px,
+            scale=stated,
+            reduction=reduction,
+            estimated_mpp=estimated_mpp and estimated_mpp * plan.input_px_per_px / reduction,
             tiles=self._describe_tiles(explained, used, plan),
+            measured=explained[0].field.measured if len(explained) == 1 else {},
             is_forced=is_forced,
         )
         return prediction if show_anyway else prediction.hide_if_blocked()
@@ -192,12 +205,11 @@ class Classifier:
     ) -> Iterator[_Explained]:
         for i, pixels in enumerate(plan.cut(scaled)):
             explanation = self.engine.explain_one(pixels, resolution)
-            texture, checks = check_field(self.engine.engine, pixels, is_enlarged=plan.is_enlarged)
-            if explanation.is_constant:
-                checks = (make_check("BC106"), *checks)
+            field = check_field(self.engine.engine, pixels, is_enlarged=plan.is_enlarged)
+            constant = (make_check("BC106"),) if explanation.is_constant else ()
             if progress:
                 progress(i + 1, len(plan.offsets))
-            yield _Explained(texture, explanation, checks)
+            yield _Explained(explanation, (*constant, *field.checks), field)
 
     def _prob_malignant(self, logits: np.ndarray) -> float:
         return float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
@@ -211,7 +223,9 @@ class Classifier:
             predicted = (
                 None if probability is None else CLASSES[int(probability >= self.bundle.threshold)]
             )
-            found.append(TilePrediction(tile, probability, predicted, part.checks))
+            found.append(
+                TilePrediction(tile, probability, predicted, part.checks, part.field.measured)
+            )
         return tuple(found)
 
     def predict_views(self, image: np.ndarray) -> ViewSpread:
@@ -271,16 +285,25 @@ def _model_path(source: str | Path) -> Path:
 
 
 def _find_scale(
-    scale: DeclaredScale | None, magnification: int | None, name: str, width_px: int
+    scale: DeclaredScale | str | float | None, magnification: int | None, name: str, width_px: int
 ) -> DeclaredScale:
-    if scale is None and magnification is None:
+    if magnification is not None:
+        if scale is not None:
+            raise ConfigError(
+                "The scale is given twice. Expected one of scale and magnification. Leave one out."
+            )
+        if not isinstance(magnification, Integral) or magnification <= 0:
+            raise ConfigError(
+                f"Invalid magnification {magnification!r}. Expected a positive integer such as 200 "
+                "for a BreakHis frame at 200X. For other images, give the scale."
+            )
+        return replace(scale_of_frame(int(magnification), width_px), source="user")
+    if scale is None:
         return detect_scale(name, width_px=width_px)
-    if scale is None or (scale.magnification is not None and scale.mpp is None):
-        magnification = magnification if scale is None else scale.magnification
-        assert magnification is not None
-        found = scale_of_frame(magnification, width_px)
-        return replace(found, source=scale.source if scale else "user")
-    return scale
+    stated = as_scale(scale)
+    if stated.magnification is not None and stated.mpp is None:
+        return replace(scale_of_frame(stated.magnification, width_px), source=stated.source)
+    return stated
 
 
 def _image_checks(
@@ -396,6 +419,7 @@ def _merge_maps(
             name,
             plan.merge_cells([part.heatmaps[name].raw for part in parts], used, stride_px),
             grid,
+            len(used),
         )
         for name in CLASSES
     }
@@ -406,5 +430,6 @@ def _merge_maps(
         residual=float(np.mean([part.residual for part in maps])),
         margin=float(np.mean([part.margin for part in maps])),
         grid=grid,
+        n_tiles=len(used),
     )
     return heatmaps, contribution

@@ -59,9 +59,9 @@ def check_dataset_image(
         checks += [plan] if scale.is_known else []
         plan = whole_image(width_px, height_px, card, scale)
     enlarged = is_enlarged(width_px, height_px, engine.bundle.image_size)
-    texture, found = check_field(engine, pixels, is_enlarged=enlarged)
-    _, contradiction = check_texture_scale(engine, [texture], plan)
-    return (*checks, *found, *([contradiction] if contradiction else []))
+    found = check_field(engine, pixels, is_enlarged=enlarged)
+    _, contradiction = check_texture_scale(engine, [found.texture], plan)
+    return (*checks, *found.checks, *([contradiction] if contradiction else []))
 
 
 def check_files(

@@ -14,7 +14,7 @@ import numpy as np
 from bc_model.checks import check_to_json
 from bc_model.contribution_map import ContributionMap, overlay_signed_map
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.declared_scale import DeclaredScale, detect_scale
+from bc_model.data.declared_scale import DeclaredScale, check_declared_scale, detect_scale
 from bc_model.data.file_checks import check_file
 from bc_model.data.image_headers import read_reduction
 from bc_model.data.images import (
@@ -27,10 +27,12 @@ from bc_model.data.images import (
 from bc_model.data.tiff_pages import select_page
 from bc_model.errors import ImageError
 from bc_model.gradcam import compute_full_scale, encode_png, overlay_heatmap
+from bc_model.image_label import mark_image
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.evidence_location import EvidenceLocation
-from bc_model.inference.image_prediction import Prediction
-from bc_model.inference.layers import explain_layer
+from bc_model.inference.image_prediction import FORCED_LABEL, Prediction
+from bc_model.inference.input_reference import Measured
+from bc_model.inference.layers import LAYERS, explain_layer
 from bc_model.utils.csv_table import table_to_csv
 from bc_model.utils.io import shorten_name, write_files_atomic
 
@@ -96,14 +98,20 @@ def explain_file(
     content = read_image_bytes(path)
     data = content if page is None else select_page(content, page, path.name)
     image = decode_image(data, path.name)
-    declared = scale or detect_scale(path.name, data, image.shape[1])
+    reduction = read_reduction(data)
+    stated = detect_scale(path.name, data, image.shape[1] * reduction)
+    checks = (
+        *check_file(content, path.name, page),
+        *(check_declared_scale(scale, stated) if scale else ()),
+    )
     prediction = classifier.predict(
         image,
         name=path.name,
-        scale=declared.reduced(read_reduction(data)),
+        scale=scale or stated,
+        reduction=reduction,
         resolution=resolution,
         show_anyway=show_anyway,
-        file_checks=check_file(content, path.name, page),
+        file_checks=checks,
     )
     out.mkdir(parents=True, exist_ok=True)
     # The hash of the page, so that two pages have different names.
@@ -111,10 +119,21 @@ def explain_file(
     base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{suffix}"
     entries, files = _render_heatmaps(prediction, image, base)
     contribution, contribution_files = _render_contribution(prediction, image, base)
+    files |= contribution_files
+    layer_entries: dict[str, dict[str, Any]] = {}
+    if prediction.is_classified and not prediction.is_tiled:
+        for layer in layers:
+            layer_entries[layer], layer_files = _render_layer(
+                classifier, prediction, image, layer, base
+            )
+            files |= layer_files
     result = {
         "image": str(path),
         "sha256": hashlib.sha256(content).hexdigest(),
         "page": next((c.params["page"] for c in prediction.checks if c.code == "BC167"), 1),
+        "width_px": prediction.width_px * reduction,
+        "height_px": prediction.height_px * reduction,
+        "reduction": reduction,
         "model": classifier.bundle.card.name,
         "prob_malignant": prediction.prob_malignant,
         "threshold": classifier.bundle.threshold,
@@ -132,21 +151,23 @@ def explain_file(
         "heatmaps": entries,
         "contribution": contribution,
         "location": _location_to_json(prediction.location),
+        "layers": layer_entries,
+        "measured": _measured_to_json(prediction.measured),
         "checks": [check_to_json(check) for check in prediction.checks],
         **(extend(image, prediction) if extend else {}),
         "use": "Research use only, not a diagnosis.",
     }
-    files |= contribution_files
-    if prediction.is_classified and not prediction.is_tiled:
-        for layer in layers:
-            files |= _render_layer(classifier, prediction, image, layer, base)
     files[f"{base}.json"] = (json.dumps(result, indent=2, allow_nan=False) + "\n").encode()
     write_files_atomic({out / name: content for name, content in files.items()})
-    if not prediction.is_classified:
-        # An earlier call with another model may have classified this image.
-        for kind, suffix in itertools.product(HEATMAP_KINDS, ("png", "npy")):
-            (out / f"{base}-{kind}.{suffix}").unlink(missing_ok=True)
+    # An earlier call may have written more, of another model.
+    for kind, suffix in itertools.product((*HEATMAP_KINDS, *LAYERS), ("png", "npy")):
+        if (name := f"{base}-{kind}.{suffix}") not in files:
+            (out / name).unlink(missing_ok=True)
     return result
+
+
+def _measured_to_json(measured: dict[str, Measured]) -> dict[str, Any]:
+    return {name: asdict(entry) for name, entry in measured.items()}
 
 
 def _tiles_to_json(prediction: Prediction) -> dict[str, Any] | None:
@@ -162,7 +183,8 @@ def _tiles_to_json(prediction: Prediction) -> dict[str, Any] | None:
             | {
                 "prob_malignant": part.prob_malignant,
                 "predicted_class": part.predicted_class,
-                "checks": [check.code for check in part.checks],
+                "measured": _measured_to_json(part.measured),
+                "checks": [check_to_json(check) for check in part.checks],
             }
             for part in prediction.tiles
         ],
@@ -178,7 +200,9 @@ def _render_heatmaps(
     for name, heatmap in prediction.heatmaps.items():
         overlay, raw = f"{base}-{name}.png", f"{base}-{name}.npy"
         full_scale = compute_full_scale(prediction.heatmaps)
-        files[overlay] = encode_png(overlay_heatmap(image, heatmap, full_scale=full_scale))
+        files[overlay] = _encode_overlay(
+            overlay_heatmap(image, heatmap, full_scale=full_scale), prediction
+        )
         files[raw] = _encode_npy(heatmap.raw)
         entries[name] = {
             "overlay": overlay,
@@ -210,23 +234,38 @@ def _render_contribution(
         "cells": [contribution.cells.shape[1], contribution.cells.shape[0]],
     }
     return entry, {
-        overlay: encode_png(overlay_signed_map(image, contribution)),
+        overlay: _encode_overlay(overlay_signed_map(image, contribution), prediction),
         raw: _encode_npy(contribution.cells),
     }
 
 
 def _render_layer(
     classifier: Classifier, prediction: Prediction, image: np.ndarray, layer: str, base: str
-) -> dict[str, bytes]:
-    """Return the files of a further layer by name."""
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the entry of a further layer in the JSON file, and its files by name."""
     engine = classifier.engine.engine
     pixels = preprocess_image(image, engine.bundle.image_size)
     found = explain_layer(engine, pixels, layer, prediction.predicted_class or CLASSES[1])
     if isinstance(found, ContributionMap):
-        overlay, raw = overlay_signed_map(image, found), found.cells
+        overlay, cells, full_scale = overlay_signed_map(image, found), found.cells, found.full_scale
     else:
-        overlay, raw = overlay_heatmap(image, found), found.raw
-    return {f"{base}-{layer}.png": encode_png(overlay), f"{base}-{layer}.npy": _encode_npy(raw)}
+        overlay, cells, full_scale = overlay_heatmap(image, found), found.raw, found.maximum
+    names = f"{base}-{layer}.png", f"{base}-{layer}.npy"
+    entry = {
+        "overlay": names[0],
+        "raw": names[1],
+        "full_scale": full_scale,
+        "cells": [cells.shape[1], cells.shape[0]],
+    }
+    files = _encode_overlay(overlay, prediction), _encode_npy(cells)
+    return entry, dict(zip(names, files, strict=True))
+
+
+def _encode_overlay(overlay: np.ndarray, prediction: Prediction) -> bytes:
+    """Return an overlay as PNG, marked if the image is blocked."""
+    if prediction.is_forced:
+        overlay = mark_image(overlay, f"{FORCED_LABEL}. Research use only.")
+    return encode_png(overlay)
 
 
 def results_to_csv(results: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.image_prediction import INPUT_WARNINGS, NO_TISSUE
 from bc_model.inference.input_checks import check_size, check_staining
+from bc_model.inference.input_reference import Measured, check_measured
 from bc_model.inference.suitability import measure_field
 from bc_model.inference.texture import texture_features
 from bc_model.inference.tiling import TilePlan
@@ -44,10 +46,28 @@ def check_name_and_size(
             yield size
 
 
-def check_field(
-    engine: Engine, pixels: np.ndarray, *, is_enlarged: bool = False
-) -> tuple[np.ndarray | None, tuple[Check, ...]]:
-    """Return the texture of one field of view, and its failed checks.
+@dataclass(frozen=True)
+class FieldChecks:
+    """The checks of one field of view.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+        Failed checks.
+    measured : dict of str to Measured
+        All measured values with their limits, see `InputReference.measure`. Empty if the model has
+        no input reference.
+    texture : ndarray of shape (n_features,), float32, or None
+        See `bc_model.inference.texture.texture_features`. None if the model does not use it.
+    """
+
+    checks: tuple[Check, ...]
+    measured: dict[str, Measured] = field(default_factory=dict)
+    texture: np.ndarray | None = None
+
+
+def check_field(engine: Engine, pixels: np.ndarray, *, is_enlarged: bool = False) -> FieldChecks:
+    """Return the checks of one field of view.
 
     Parameters
     ----------
@@ -57,24 +77,20 @@ def check_field(
         Input of the network.
     is_enlarged : bool
         True if the image had fewer pixels in a direction.
-
-    Returns
-    -------
-    ndarray of shape (n_features,), float32, or None
-        See `bc_model.inference.texture.texture_features`. None if the model does not use it.
-    tuple of Check
     """
     reference = engine.input_reference
     needs_texture = reference is not None or engine.scale_estimator is not None
     texture = texture_features(pixels) if needs_texture else None
     staining = check_staining(pixels, engine.bundle.card)
     checks = [staining] if staining else []
+    measured: dict[str, Measured] = {}
     if reference is not None and texture is not None:
-        checks += reference.check(measure_field(pixels), texture, is_enlarged=is_enlarged)
+        measured = reference.measure(measure_field(pixels), texture, is_enlarged=is_enlarged)
+        checks += check_measured(measured)
     if any(check.code in NO_TISSUE for check in checks):
         # Glass is out of focus, unlike tissue and pale for this one reason.
         checks = [check for check in checks if check.code not in INPUT_WARNINGS]
-    return texture, tuple(checks)
+    return FieldChecks(tuple(checks), measured, texture)
 
 
 def check_texture_scale(

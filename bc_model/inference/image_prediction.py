@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bc_model.checks import Check
 from bc_model.contribution_map import ContributionMap
 from bc_model.data.declared_scale import UNKNOWN_SCALE, DeclaredScale
 from bc_model.gradcam import Heatmap
 from bc_model.inference.evidence_location import EvidenceLocation
+from bc_model.inference.input_reference import Measured
 from bc_model.inference.tiling import Tile
 
 INPUT_WARNINGS = frozenset({"BC162", "BC170", "BC176", "BC177", "BC179"})
@@ -17,6 +18,9 @@ image beyond the first limit, because the error rate of the model on such images
 
 NO_TISSUE = frozenset({"BC103", "BC171"})
 """Codes of checks that find glass instead of tissue."""
+
+FORCED_LABEL = "Blocked, shown anyway"
+"""Mark of a prediction that is shown although a blocking check failed."""
 
 _REVEALING = frozenset({"BC145", "BC163", "BC178", "BC183", "BC191"})
 """Codes of checks that are stated only beside a result."""
@@ -37,12 +41,15 @@ class TilePrediction:
     checks : tuple of Check
         Failed checks of the tile. It is excluded if one of them is blocking, unless most tiles with
         tissue are blocked.
+    measured : dict of str to Measured
+        What the checks of the tile measured, with the limits.
     """
 
     tile: Tile
     prob_malignant: float | None
     predicted_class: str | None
     checks: tuple[Check, ...]
+    measured: dict[str, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,15 @@ class Prediction:
     uncertain_band : (float, float) or None
         Ends of the probabilities that are uncertain. None if the model has no such range.
     scale : DeclaredScale
-        Scale of the image as it was declared.
+        Scale of the image file as it was declared.
+    reduction : int
+        Pixels of the file that became one pixel of the image in each direction.
     estimated_mpp : float or None
         µm per pixel of the image that its texture suggests. None without an estimator.
     tiles : tuple of TilePrediction
         The fields of view of the image, at least one. Empty if a blocking check failed.
+    measured : dict of str to Measured
+        What the input checks measured, with the limits, of an image with one field of view.
     is_forced : bool
         True if the prediction is shown although a blocking check failed.
     """
@@ -96,9 +107,16 @@ class Prediction:
     checks: tuple[Check, ...]
     uncertain_band: tuple[float, float] | None = None
     scale: DeclaredScale = UNKNOWN_SCALE
+    reduction: int = 1
     estimated_mpp: float | None = None
     tiles: tuple[TilePrediction, ...] = ()
+    measured: dict[str, Measured] = field(default_factory=dict)
     is_forced: bool = False
+
+    @property
+    def mpp(self) -> float | None:
+        """µm per pixel of the image with `width_px` pixels; None if it is unknown."""
+        return self.scale.reduced(self.reduction).mpp
 
     @property
     def outcome(self) -> str | None:

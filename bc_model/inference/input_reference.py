@@ -35,6 +35,8 @@ REFERENCE_FILE = "input_reference.npz"
 MAX_DARK, MAX_BROWN, MAX_PEN, MIN_TISSUE = 0.15, 0.15, 0.02, 0.05
 """Proportions of pixels. Of 718 BreakHis images, the largest are 0.00, 0.06 and 0.00, and the
 smallest proportion of tissue is 0.10."""
+MIN_BRIGHTNESS = 60.0
+_MOSTLY_DARK = 2 / 3
 
 MIN_REFERENCE_CASES, MAX_REFERENCE_IMAGES = 10, 1000
 """With fewer cases, quantiles over left-out cases have no meaning. More images take minutes."""
@@ -107,6 +109,37 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A measured value of a field of view, with its limits.
+
+    Attributes
+    ----------
+    value : float
+    warning_limit, blocking_limit : float or None
+        Values from which the field has a warning, and is blocked. None if there is no such limit.
+    is_minimum : bool
+        True if smaller values fail, False if larger values fail.
+    """
+
+    value: float
+    warning_limit: float | None
+    blocking_limit: float | None
+    is_minimum: bool = False
+
+    @property
+    def severity(self) -> Severity | None:
+        """Severity of the failed check; None if the value is within the limits."""
+        sign = -1.0 if self.is_minimum else 1.0
+        for limit, severity in (
+            (self.blocking_limit, Severity.BLOCKING),
+            (self.warning_limit, Severity.WARNING),
+        ):
+            if limit is not None and sign * self.value > sign * limit:
+                return severity
+        return None
+
+
+@dataclass(frozen=True)
 class InputReference:
     """Distances and limits from the training images of a model.
 
@@ -173,45 +206,42 @@ class InputReference:
             float(np.quantile(measurements[:, _FLAT], 0.99) + _FLAT_MARGIN),
         )
 
-    def check(
+    def measure(
         self, measurements: np.ndarray, texture: np.ndarray, *, is_enlarged: bool = False
-    ) -> Iterator[Check]:
-        """Yield the failed checks of one field of view.
-
-        BC170 (out of focus), BC171 (too little tissue), BC172 (dark surround), BC173 (pen), BC174
-        (brown stain), BC175 (dark image), BC176 (texture) and BC177 (color).
+    ) -> dict[str, Measured]:
+        """Return the measured values of one field of view with their limits.
 
         Parameters
         ----------
         measurements : ndarray of shape (len(MEASUREMENTS),)
+            From `bc_model.inference.suitability.measure_field`.
         texture : ndarray of shape (n_features,)
+            From `bc_model.inference.texture.texture_features`.
         is_enlarged : bool
             True if the field has fewer pixels than the network input in a direction.
+
+        Returns
+        -------
+        dict of str to Measured
+            'tissue', 'dark', 'brown', 'pen' and 'flat' (proportions of pixels), 'brightness' (mean,
+            0 to 255), 'focus' (natural logarithm of the variance of the Laplacian), and 'texture'
+            and 'color' (distances from the training images).
         """
         values = dict(zip(MEASUREMENTS, measurements.tolist(), strict=True))
-        focus = values["focus"]
-        warning, blocking = self.enlarged_focus_limits if is_enlarged else self.focus_limits
-        if values["tissue"] < MIN_TISSUE:
-            yield make_check("BC171", percent=100 * values["tissue"], limit=100 * MIN_TISSUE)
-        if values["dark"] > 2 / 3 or values["brightness"] < 60:
-            yield make_check("BC175", brightness=values["brightness"])
-        elif values["dark"] > MAX_DARK:
-            yield make_check("BC172", percent=100 * values["dark"])
-        if values["pen"] > MAX_PEN:
-            yield make_check("BC173", percent=100 * values["pen"])
-        if values["brown"] > MAX_BROWN:
-            yield make_check("BC174", percent=100 * values["brown"])
-        if focus < warning:
-            severity = Severity.BLOCKING if focus < blocking else Severity.WARNING
-            yield make_check("BC170", severity, focus=focus, limit=warning)
-        distance = float(self.texture.measure(texture[None])[0])
-        if values["flat"] > self.max_flat:
-            relative = distance / self.texture_limits[0]
-            yield make_check("BC176", flat_percent=100 * values["flat"], distance=relative)
-        else:
-            yield from _check_distance("BC176", distance, self.texture_limits, values["flat"])
-        distance = float(self.color.measure(measurements[None, COLORS])[0])
-        yield from _check_distance("BC177", distance, self.color_limits)
+        focus_limits = self.enlarged_focus_limits if is_enlarged else self.focus_limits
+        texture_distance = float(self.texture.measure(texture[None])[0])
+        color_distance = float(self.color.measure(measurements[None, COLORS])[0])
+        return {
+            "tissue": Measured(values["tissue"], None, MIN_TISSUE, is_minimum=True),
+            "dark": Measured(values["dark"], None, MAX_DARK),
+            "brightness": Measured(values["brightness"], None, MIN_BRIGHTNESS, is_minimum=True),
+            "pen": Measured(values["pen"], MAX_PEN, None),
+            "brown": Measured(values["brown"], None, MAX_BROWN),
+            "focus": Measured(values["focus"], *focus_limits, is_minimum=True),
+            "flat": Measured(values["flat"], None, self.max_flat),
+            "texture": Measured(texture_distance, *self.texture_limits),
+            "color": Measured(color_distance, *self.color_limits),
+        }
 
     def save(self, path: Path | BinaryIO) -> None:
         """Write the arrays as ``.npz``, without pickle."""
@@ -284,14 +314,43 @@ def add_input_reference(
     return Bundle(bundle.folder, card)
 
 
-def _check_distance(
-    code: str, distance: float, limits: tuple[float, float], flat: float | None = None
-) -> Iterator[Check]:
-    warning, blocking = limits
-    if distance > warning:
-        severity = Severity.BLOCKING if distance > blocking else Severity.WARNING
-        extra = {} if flat is None else {"flat_percent": 100 * flat}
-        yield make_check(code, severity, distance=distance / warning, **extra)
+def check_measured(measured: dict[str, Measured]) -> Iterator[Check]:
+    """Yield the failed checks of the measured values of one field of view.
+
+    BC170 (out of focus), BC171 (too little tissue), BC172 (dark surround), BC173 (pen), BC174
+    (brown stain), BC175 (dark image), BC176 (texture) and BC177 (color).
+
+    Parameters
+    ----------
+    measured : dict of str to Measured
+        Result of `InputReference.measure`.
+    """
+    failed = {name: entry.severity for name, entry in measured.items() if entry.severity}
+    percent = {name: 100 * measured[name].value for name in ("tissue", "dark", "pen", "brown")}
+    if "tissue" in failed:
+        yield make_check("BC171", percent=percent["tissue"], limit=100 * MIN_TISSUE)
+    if "brightness" in failed or measured["dark"].value > _MOSTLY_DARK:
+        yield make_check("BC175", brightness=measured["brightness"].value)
+    elif "dark" in failed:
+        yield make_check("BC172", percent=percent["dark"])
+    if "pen" in failed:
+        yield make_check("BC173", percent=percent["pen"])
+    if "brown" in failed:
+        yield make_check("BC174", percent=percent["brown"])
+    if severity := failed.get("focus"):
+        limit = measured["focus"].warning_limit
+        yield make_check("BC170", severity, focus=measured["focus"].value, limit=limit)
+    if severity := failed.get("flat") or failed.get("texture"):
+        flat_percent = 100 * measured["flat"].value
+        distance = _relative(measured["texture"])
+        yield make_check("BC176", severity, flat_percent=flat_percent, distance=distance)
+    if severity := failed.get("color"):
+        yield make_check("BC177", severity, distance=_relative(measured["color"]))
+
+
+def _relative(distance: Measured) -> float:
+    assert distance.warning_limit is not None
+    return distance.value / distance.warning_limit
 
 
 def _left_out_distances(features: np.ndarray, cases: np.ndarray, n_components: int) -> np.ndarray:

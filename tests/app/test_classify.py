@@ -617,7 +617,7 @@ def test_selected_scale_replaces_that_of_the_file(finished_run, open_page):
 
     app.button_group(key="scale").set_value("20x").run()
     assert len(probabilities(app)) == 1
-    assert "px, 0.5 µm/px (from user)" in texts(app.caption)
+    assert "px, 0.5 µm/px (stated)" in texts(app.caption)
 
     app.button_group(key="scale").set_value("4x").run()
     assert not probabilities(app)
@@ -644,6 +644,37 @@ def test_blocked_image_is_shown_on_request_and_marked(finished_run, open_page):
     assert not probabilities(app)
 
 
+def test_scale_and_show_anyway_end_with_their_images(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    first, second = (png(generate_image(malignant=True, seed=seed)) for seed in (1, 2))
+    app = upload(open_page("classify"), ("first.png", first))
+    app.button_group(key="scale").set_value("20x").run()
+    assert len(probabilities(app)) == 1
+    app = upload(app, ("second.png", second))
+    assert app.button_group(key="scale").value == "From file"
+    assert not probabilities(app)
+    app.toggle(key="show-anyway").set_value(True).run()
+    assert len(probabilities(app)) == 1
+    app = upload(app, ("first.png", first))
+    assert not app.toggle(key="show-anyway").value
+    assert not probabilities(app)
+
+
+def test_scale_that_contradicts_the_file_has_a_warning(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    app = upload(open_page("classify"), ("a_40x.png", png(generate_image(malignant=True, seed=1))))
+    app.button_group(key="scale").set_value("20x").run()
+    assert "The stated scale is 0.5 µm/px, but the file states 0.25 µm/px" in texts(app.warning)
+
+
+def test_equal_files_with_contradicting_names_have_no_scale(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    data = png(generate_image(malignant=True, seed=1))
+    app = upload(open_page("classify"), ("a_20x.png", data), ("b_40x.png", data))
+    assert "Names of one file state different scales: a_20x.png, b_40x.png" in texts(app.caption)
+    assert "Scale unknown" in texts(app.error)
+
+
 def test_large_field_is_divided_into_tiles(finished_run, open_page):
     edit_card(finished_run, scale={"magnifications": [200]})
     data = png(generate_image(malignant=True, seed=1, size=(912, 1400)))
@@ -652,6 +683,7 @@ def test_large_field_is_divided_into_tiles(finished_run, open_page):
     assert "Tiles" in labels
     assert "Malignant tiles" in labels
     assert "Divided into tiles" in texts(app.info)
+    assert "the trust test" in texts(app.info)  # Which results a tiled image does not have.
     assert len(app.dataframe[0].value) >= 4
 
 

@@ -40,6 +40,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC131": {"width_px": 224, "height_px": 224},
     "BC140": {"supported_names": ["100X", "200X"], "objectives": ["10x", "20x"]},
     "BC145": {"n_found": 2, "n_tiles": 12, "reasons": ["Too little tissue", "Pen marks"]},
+    "BC146": {"names": ["views", "trust test"]},
+    "BC147": {"names": ["views", "trust test"]},
     "BC150": {
         "n_found": 3, "n_images": 8, "min_factor": 2.4, "max_factor": 4.8, "training_sizes": SIZES,
     },
@@ -55,6 +57,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC166": {},
     "BC167": {"page": 1, "n_pages": 3},
     "BC168": {"width_px": 9000, "height_px": 8000, "max_megapixels": 40},
+    "BC169": {"declared": "0.25 µm/px", "stated": "0.5 µm/px", "source": "file name"},
     "BC170": {"focus": 1.9, "limit": 3.7},
     "BC171": {"percent": 0.4, "limit": 5.0},
     "BC172": {"percent": 22.0},

@@ -1,5 +1,7 @@
 """The contribution map: its parts add up, and its overlay shows the sign of each region."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,8 @@ def test_full_scale_is_the_largest_magnitude_with_a_minimum() -> None:
     assert make_map([[0.5, -3.0]]).full_scale == 3.0
     assert make_map([[0.0, 0.001]]).full_scale == 0.01
     fine = find_cell_grid("resnet50", (64, 64), refinement=2)
+    # A cell of one of 25 tiles adds a 25th to the mean margin.
+    assert replace(make_map([[0.0, 0.001]]), n_tiles=25).full_scale == pytest.approx(0.001)
     assert make_map(np.zeros((4, 4)), grid=fine).full_scale == pytest.approx(0.0025)
 
 

@@ -17,7 +17,14 @@ from app.components.classify.session_images import HeldImage
 from app.components.decoding import get_decode_pool
 from app.components.model_picker import load_engine
 from app.server.byte_cache import ByteCache
-from bc_model.data import DeclaredScale, check_file, detect_scale, read_reduction
+from bc_model.checks import Check
+from bc_model.data import (
+    DeclaredScale,
+    check_declared_scale,
+    check_file,
+    detect_scale,
+    read_reduction,
+)
 from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
@@ -114,16 +121,23 @@ def predict_image(
         prediction = classifier.predict(
             pixels,
             name=image.name,
-            scale=(scale or find_file_scale(image)).reduced(read_reduction(image.data)),
+            scale=scale or find_file_scale(image),
+            reduction=read_reduction(image.data),
             resolution=resolution,
             show_anyway=True,
-            file_checks=check_file((image.original or image).data, image.name, image.page),
+            file_checks=find_file_checks(image, scale),
             progress=progress,
         )
         size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
         size += prediction.contribution.cells.nbytes if prediction.contribution else 0
         caches.predictions.put(key, prediction, size + _RECORD_BYTES)
     return prediction if show_anyway else prediction.hide_if_blocked()
+
+
+def find_file_checks(image: HeldImage, scale: DeclaredScale | None) -> tuple[Check, ...]:
+    """Return the failed checks of an image file, and of a scale that contradicts it."""
+    checks = check_file((image.original or image).data, image.name, image.page)
+    return (*checks, *(check_declared_scale(scale, find_file_scale(image)) if scale else ()))
 
 
 def find_file_scale(image: HeldImage) -> DeclaredScale:

@@ -13,15 +13,15 @@ from app.components.classify.extra_layers import EXTRA_LAYERS, compute_layer
 from app.components.classify.failures import report_failure
 from app.components.classify.image_analysis import Preview, decode_once
 from app.components.classify.nearest_images import show_nearest_images
-from app.components.classify.scale_control import describe_scale
 from app.components.classify.session_images import HeldImage
 from app.components.classify.tile_table import show_tiles
 from app.components.classify.trust_test import show_trust_test
 from app.components.classify.view_spread import show_view_spread
 from app.components.classify.what_if import show_what_if
 from app.components.layout import RESEARCH_USE, escape_markdown
+from bc_model.checks import make_check
 from bc_model.contribution_map import ContributionMap, overlay_signed_map
-from bc_model.data import CLASSES
+from bc_model.data import CLASSES, describe_scale
 from bc_model.gradcam import (
     Heatmap,
     compute_full_scale,
@@ -30,12 +30,13 @@ from bc_model.gradcam import (
     encode_png,
     overlay_heatmap,
 )
-from bc_model.inference import Bundle, Prediction
+from bc_model.image_label import mark_image
+from bc_model.inference import FORCED_LABEL, Bundle, Prediction
 from bc_model.scale_bar import draw_scale_bar
 from bc_model.utils import format_with_threshold
 
 CONTRIBUTION = "contribution"
-FORCED = "Blocked, shown anyway"
+_ONE_FIELD = ("what if", "the trust test", "views", "nearest images")
 LAYERS = {
     CONTRIBUTION: "Contribution", **{name: f"Grad-CAM {name}" for name in CLASSES}, **EXTRA_LAYERS
 }  # fmt: skip
@@ -80,7 +81,7 @@ def show_prediction(
         if prediction.is_forced:
             st.error(
                 "This image is blocked. Its prediction is shown on request and is not reliable.",
-                title=FORCED,
+                title=FORCED_LABEL,
                 icon=":material/block:",
             )
         if not prediction.is_classified:
@@ -98,7 +99,9 @@ def show_prediction(
         with right, report_failure(image.name):
             _show_layer(image, prediction, preview, bundle, layer, opacity)
         show_checks(prediction.checks)
-        if not prediction.is_tiled:
+        if prediction.is_tiled:
+            show_checks([make_check("BC146", names=_ONE_FIELD)])
+        else:
             show_what_if(image, prediction, preview, bundle)
             show_trust_test(image, prediction, bundle, layer, LAYERS[layer])
             show_view_spread(image, bundle)
@@ -110,7 +113,7 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
     probability, threshold = format_with_threshold(prediction.prob_malignant, bundle.threshold)
     assert prediction.outcome is not None
     outcome, estimated, bar = st.columns([5, 9, 9], vertical_alignment="center", gap="medium")
-    label = FORCED if prediction.is_forced else "Outcome"
+    label = FORCED_LABEL if prediction.is_forced else "Outcome"
     outcome.metric(label, prediction.outcome.capitalize())
     estimated.metric("Estimated probability of malignancy", probability)
     with bar:
@@ -130,12 +133,15 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
 def _show_image(image: HeldImage, prediction: Prediction, preview: Preview) -> None:
     st.markdown("**Image**")
     pixels, scale = preview.pixels, prediction.scale
-    if scale.mpp is not None:
-        pixels = draw_scale_bar(pixels, scale.mpp * prediction.width_px / pixels.shape[1])
+    if prediction.mpp is not None:
+        pixels = draw_scale_bar(pixels, prediction.mpp * prediction.width_px / pixels.shape[1])
     _show_pixels(pixels, f"The image {image.name}")
-    text = f"{prediction.width_px} x {prediction.height_px} px, {describe_scale(scale)}"
+    width_px, height_px = (
+        side * prediction.reduction for side in (prediction.width_px, prediction.height_px)
+    )
+    text = f"{width_px} x {height_px} px, {describe_scale(scale)}"
     if scale.is_known:
-        text += f" (from {scale.source})"
+        text += " (stated)" if scale.source == "user" else f" (from {scale.source})"
     st.caption(f"{text}.")
 
 
@@ -160,7 +166,7 @@ def _show_layer(
         return
     st.download_button(
         "Download heatmap",
-        lambda: encode_png(drawing.blend(decode_once(image))),
+        lambda: encode_png(_mark_forced(drawing.blend(decode_once(image)), prediction)),
         file_name=f"{Path(image.name).stem}-{image.sha256[:8]}-{layer}.png",
         mime="image/png",
         key=f"save-{image.sha256}-{layer}",
@@ -169,6 +175,11 @@ def _show_layer(
         on_click="ignore",
         help="PNG at the size of the image.",
     )
+
+
+def _mark_forced(pixels: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """Return a saved image with a mark if its prediction is shown although it is blocked."""
+    return mark_image(pixels, f"{FORCED_LABEL}. {RESEARCH_USE}") if prediction.is_forced else pixels
 
 
 @dataclass(frozen=True)

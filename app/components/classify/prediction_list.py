@@ -7,6 +7,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
+from app.components.classify.batch_settings import SHOW_ANYWAY
 from app.components.classify.extra_layers import EXTRA_LAYERS
 from app.components.classify.failures import MAX_LISTED, Failures, report_failure
 from app.components.classify.image_analysis import load_preview, predict_image
@@ -29,7 +30,6 @@ from bc_model.utils import format_count
 CARDS_PER_PAGE = 4
 MIN_IMAGES_WITH_PROGRESS = 4
 MIN_TILES_WITH_PROGRESS = 8
-SHOW_ANYWAY = "show-anyway"
 STANDARD = "standard"
 LAYER_HELP = "Contributions and the baseline add up to the margin. Layers do not outline lesions."
 RESOLUTION_HELP = "Fine: 4 times the cells in 1.6 times the time. Finest: 16 in 6 times."

@@ -4,18 +4,21 @@ from collections import Counter
 
 import streamlit as st
 
+from app.components.classify.batch_settings import FROM_FILE, SCALE
 from app.components.classify.image_analysis import find_file_scale
 from app.components.classify.session_images import HeldImage
+from app.components.layout import escape_markdown
 from bc_model.data import (
     MPP_OF_OBJECTIVE,
     UNKNOWN_SCALE,
     DeclaredScale,
+    describe_scale,
     scale_from_mpp,
     scale_from_objective,
 )
 from bc_model.inference import Bundle
 
-FROM_FILE, MPP, UNKNOWN = "From file", "µm/px", "Unknown"
+MPP, UNKNOWN = "µm/px", "Unknown"
 OBJECTIVES = {f"{objective}x": objective for objective in MPP_OF_OBJECTIVE}
 CHOICES = (FROM_FILE, *OBJECTIVES, MPP, UNKNOWN)
 _DEFAULT_MPP = 0.5
@@ -36,11 +39,7 @@ def select_scales(images: list[HeldImage], bundle: Bundle) -> dict[str, Declared
     dict of str to DeclaredScale
         The scale for the hash of each image.
     """
-    stated: dict[str, DeclaredScale] = {}
-    for image in images:
-        # Of equal files with two names, the first one that states a scale counts.
-        known = stated.get(image.sha256, UNKNOWN_SCALE)
-        stated[image.sha256] = known if known.is_known else find_file_scale(image)
+    stated, contradictions = _find_file_scales(images)
     if not bundle.card.scale.magnifications:
         return stated
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -49,7 +48,7 @@ def select_scales(images: list[HeldImage], bundle: Bundle) -> dict[str, Declared
             CHOICES,
             default=FROM_FILE,
             required=True,
-            key="scale",
+            key=SCALE,
             persist_state="session",
             help="Objectives stand for the typical µm per pixel of slide scanners.",
         )
@@ -66,7 +65,27 @@ def select_scales(images: list[HeldImage], bundle: Bundle) -> dict[str, Declared
     if choice == UNKNOWN:
         return dict.fromkeys(stated, UNKNOWN_SCALE)
     st.caption(_describe_sources(list(stated.values())))
+    if contradictions:
+        names = ", ".join(map(escape_markdown, contradictions))
+        st.caption(f":material/info: Names of one file state different scales: {names}.")
     return stated
+
+
+def _find_file_scales(images: list[HeldImage]) -> tuple[dict[str, DeclaredScale], list[str]]:
+    """Return the scale of each image by its hash, and the names that contradict another name.
+
+    A file with contradicting names has an unknown scale.
+    """
+    known: dict[str, set[DeclaredScale]] = {image.sha256: set() for image in images}
+    names: dict[str, list[str]] = {image.sha256: [] for image in images}
+    for image in images:
+        names[image.sha256].append(image.name)
+        if (scale := find_file_scale(image)).is_known:
+            known[image.sha256].add(scale)
+    scales = {
+        key: next(iter(found)) if len(found) == 1 else UNKNOWN_SCALE for key, found in known.items()
+    }
+    return scales, [name for key, found in known.items() if len(found) > 1 for name in names[key]]
 
 
 def _describe_sources(scales: list[DeclaredScale]) -> str:
@@ -77,16 +96,3 @@ def _describe_sources(scales: list[DeclaredScale]) -> str:
     if len(scales) == 1:
         return f"{describe_scale(known[0])}, from {sources}."
     return f"{len(known)} of {len(scales)} files state a scale, from {sources}."
-
-
-def describe_scale(scale: DeclaredScale) -> str:
-    """Return a scale as short text, such as '0.5 µm/px' or '200X'.
-
-    Examples
-    --------
-    >>> describe_scale(DeclaredScale(0.5, "user")), describe_scale(UNKNOWN_SCALE)
-    ('0.5 µm/px', 'scale unknown')
-    """
-    if scale.magnification is not None:
-        return f"{scale.magnification}X"
-    return f"{scale.mpp:.3g} µm/px" if scale.mpp is not None else "scale unknown"

@@ -1,18 +1,17 @@
 """What if: change the image, and see how the prediction and its map change."""
 
-import numpy as np
 import streamlit as st
 
 from app.components.classify.failures import report_failure
-from app.components.classify.image_analysis import Preview, decode_once
+from app.components.classify.image_analysis import Preview, decode_once, find_file_checks
 from app.components.classify.rectangle_selector import select_rectangle
 from app.components.classify.session_images import HeldImage
 from app.components.layout import RESEARCH_USE, escape_markdown, make_fragment
 from app.components.model_picker import load_engine
 from bc_model.contribution_map import overlay_signed_map
-from bc_model.data import Fill, ImageChange, apply_change
+from bc_model.data import Fill, ImageChange
 from bc_model.gradcam import downsample_to_width, encode_jpeg
-from bc_model.inference import Bundle, Classifier, Prediction
+from bc_model.inference import Bundle, Classifier, Prediction, WhatIf, predict_change
 from bc_model.utils import format_with_threshold
 
 _WIDTH_PX = 700
@@ -59,12 +58,14 @@ def _show(image: HeldImage, prediction: Prediction, preview: Preview, bundle: Bu
             on_click=_reset, args=(f"{key}-version",),
         )  # fmt: skip
     with right, report_failure(image.name):
-        changed = apply_change(decode_once(image), change)
-        # A replaced region often looks unlike tissue, and its effect is what the user asks for.
-        result = Classifier(load_engine(bundle)).predict(
-            changed, scale=prediction.scale, show_anyway=True
+        result = predict_change(
+            Classifier(load_engine(bundle)),
+            decode_once(image),
+            prediction,
+            change,
+            file_checks=find_file_checks(image, prediction.scale),
         )
-        _show_result(changed, result, prediction, bundle)
+        _show_result(result, bundle)
 
 
 _show_fragment = make_fragment(_show)
@@ -87,18 +88,16 @@ def _select_change(rectangle: tuple[float, ...] | None, key: str) -> ImageChange
     return ImageChange(sides, fill or Fill.MEAN_COLOR, blur, brightness, stain)
 
 
-def _show_result(
-    changed: np.ndarray, result: Prediction, original: Prediction, bundle: Bundle
-) -> None:
+def _show_result(what_if: WhatIf, bundle: Bundle) -> None:
     st.markdown("**Contribution after the change**")
-    pixels = downsample_to_width(changed, _WIDTH_PX)
+    result = what_if.prediction
+    pixels = downsample_to_width(what_if.image, _WIDTH_PX)
     if result.contribution is not None:
         pixels = overlay_signed_map(pixels, result.contribution)
     st.image(encode_jpeg(pixels), width="stretch", alt="The changed image with its contributions")
     assert result.prob_malignant is not None
-    assert original.prob_malignant is not None
     probability, _ = format_with_threshold(result.prob_malignant, bundle.threshold)
-    difference = result.prob_malignant - original.prob_malignant
+    difference = what_if.prob_difference
     sign = MINUS if difference < -0.0005 else "+" if difference > 0.0005 else ""
     outcome, estimated = st.columns(2)
     label = "Blocked, shown anyway" if result.is_forced else "Outcome"

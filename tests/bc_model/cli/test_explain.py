@@ -370,3 +370,63 @@ def test_explain_without_training_images_states_the_reason(
     assert result["nearest"] == []
     assert result["nearest_check"]["code"] == "BC196"
     assert "views" not in result
+
+
+def test_explain_states_why_a_result_is_missing(
+    command: Command, tiny_run: Run, tmp_path: Path
+) -> None:
+    Image.new("RGB", (96, 64), (244, 244, 244)).save(tmp_path / "blank.png")
+    common = ["explain", tmp_path / "blank.png", "--model", tiny_run.path, "--out", tmp_path / "m"]
+    options = ["--views", "--trust-test", "--layer", "occlusion", "--what-if", "blur=2"]
+    _, out, _ = command(*common, *options, "--json")
+    (result,) = json.loads(out)
+    (check,) = result["not_computed"]
+    assert check["code"] == "BC147"
+    assert check["params"]["names"] == ["views", "trust test", "occlusion", "what-if"]
+    _, text, _ = command(*common, *options)
+    assert "BC147: This image is blocked, so that it has no views, trust test" in text
+
+
+def test_explain_with_a_change_states_the_difference(command: Command, tmp_path: Path) -> None:
+    image = tmp_path / "field.png"
+    image.write_bytes(example_png(malignant=True))
+    common = ["explain", image, "--model", "synthetic-demo", "--out", tmp_path / "maps"]
+    common += ["--scale", "200X", "--show-anyway"]
+    change = ["--what-if", "rectangle=0:0:1:0.5,fill=blur,brightness=0.8"]
+    _, out, _ = command(*common, *change, "--json")
+    (result,) = json.loads(out)
+    what_if = result["what_if"]
+    assert what_if["change"]["rectangle"] == [0.0, 0.0, 1.0, 0.5]
+    assert what_if["prob_difference"] == pytest.approx(
+        what_if["prob_malignant"] - result["prob_malignant"]
+    )
+    _, text, _ = command(*common, *change)
+    assert f"({what_if['prob_difference']:+.3f})" in text
+    code, _, error = command(*common, "--what-if", "blur=99")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "Expected 0 to 20 px" in error
+
+
+def test_explain_json_has_the_measured_values_with_limits_and_the_layers(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "field_0.55um.png").write_bytes(example_png(malignant=True))
+    common = ["explain", tmp_path / "field_0.55um.png", "--model", "bundled", "--show-anyway"]
+    out_dir = tmp_path / "maps"
+    _, out, _ = command(*common, "--out", out_dir, "--layer", "grad-cam-plus-plus", "--json")
+    (result,) = json.loads(out)
+    assert (result["width_px"], result["height_px"], result["reduction"]) == (700, 460, 1)
+    focus = result["measured"]["focus"]
+    assert focus["is_minimum"]
+    assert focus["blocking_limit"] < focus["warning_limit"]
+    assert set(result["measured"]) >= {"tissue", "color", "texture", "brown"}
+    layer = result["layers"]["grad-cam-plus-plus"]
+    assert (out_dir / layer["overlay"]).exists()
+    assert list(np.load(out_dir / layer["raw"]).shape[::-1]) == layer["cells"]
+    assert result["is_forced"]
+    # The overlay of a blocked image has a mark in its upper left corner.
+    overlay = np.asarray(Image.open(out_dir / result["contribution"]["overlay"]))
+    assert (overlay[0, :5] == 255).all()
+    # Without the layer, its files of the last call would be those of another model.
+    command(*common, "--out", out_dir, "--json")
+    assert not (out_dir / layer["overlay"]).exists()

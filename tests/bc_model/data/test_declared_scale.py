@@ -1,6 +1,7 @@
 """The declared scale: objectives, names, metadata and options of the command line."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from PIL import Image
 
 from bc_model.data.declared_scale import (
     UNKNOWN_SCALE,
+    DeclaredScale,
+    as_scale,
+    check_declared_scale,
     detect_scale,
     parse_scale,
     scale_from_mpp,
@@ -43,6 +47,12 @@ from bc_model.errors import ConfigError
         ("s1_0.5um.png", 0.5),
         ("10x 40x.png", None),
         ("field_0.5um", 0.5),
+        ("tumor_40X.png", None),  # BreakHis writes 40X for a 4x objective.
+        ("tumor_100x.png", None),  # A 10x objective with its eyepiece, or oil immersion.
+        ("tumor_200X.png", 0.5),
+        ("4.0um_section_20x.png", 0.5),
+        ("section_5.0um.png", None),
+        ("field_2.5um_px.png", 2.5),
     ],
 )
 def test_a_file_name_states_a_scale(name: str, mpp: float | None) -> None:
@@ -75,6 +85,44 @@ def test_parse_scale_reads_objectives_um_per_pixel_and_frames() -> None:
     assert parse_scale("Unknown") == UNKNOWN_SCALE
     assert parse_scale("0.25mpp") == parse_scale("0.25um/px") == scale_from_mpp(0.25)
     assert parse_scale("20um").mpp == 20.0
+
+
+def test_a_scale_of_a_whole_frame_has_larger_pixels_after_reduction() -> None:
+    frame = scale_of_frame(200, 14_000)
+    assert frame.reduced(2).magnification == 200
+    assert frame.reduced(2).mpp == pytest.approx(2 * frame.mpp)
+
+
+@pytest.mark.parametrize("mpp", [0.0, -0.5, float("nan"), float("inf")])
+def test_a_declared_scale_is_a_positive_number(mpp: float) -> None:
+    with pytest.raises(ConfigError, match="Expected a positive number"):
+        DeclaredScale(mpp, "user")
+
+
+@pytest.mark.parametrize("value", [True, None, [0.5]])
+def test_as_scale_refuses_other_types(value: Any) -> None:
+    with pytest.raises(ConfigError, match="Expected a DeclaredScale"):
+        as_scale(value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "name", "is_contradiction"),
+    [
+        ("20x", "field_20x.png", False),
+        ("20x", "field_40x.png", True),
+        ("0.5", "field_0.36um.png", False),  # 0.47 octaves
+        ("0.5", "field_0.35um.png", True),  # 0.51 octaves
+        ("20x", "field.png", False),
+        ("unknown", "field_20x.png", False),
+        ("200X", "SOB_B_TA-14-3411F-200-001.png", False),
+        ("200X", "SOB_B_TA-14-3411F-40-001.png", True),
+    ],
+)
+def test_a_scale_of_the_user_is_compared_with_the_file(
+    declared: str, name: str, is_contradiction: bool
+) -> None:
+    found = check_declared_scale(parse_scale(declared), detect_scale(name))
+    assert [check.code for check in found] == ["BC169"] * is_contradiction
 
 
 @pytest.mark.parametrize("text", ["", "20", "0", "1e9", "20xx", "30x", "big", "-1", "nan"])

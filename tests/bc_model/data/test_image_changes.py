@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bc_model.data.image_changes import Fill, ImageChange, apply_change
+from bc_model.data.image_changes import Fill, ImageChange, apply_change, parse_change
 from bc_model.data.stain import stain_densities
 from bc_model.errors import ConfigError
 
@@ -88,3 +88,18 @@ def test_stain_multiplies_the_density_of_both_stains() -> None:
 def test_invalid_changes_are_refused(options: dict) -> None:
     with pytest.raises(ConfigError, match=r"Expected|Use|Choose"):
         ImageChange(**options)
+
+
+def test_parse_change_reads_every_part() -> None:
+    text = "rectangle=0.1:0.2:0.5:0.6, fill=Neighboring tissue,blur=2,brightness=0.8,stain=1.2"
+    expected = ImageChange((0.1, 0.2, 0.5, 0.6), Fill.NEIGHBORING_TISSUE, 2.0, 0.8, 1.2)
+    assert parse_change(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "blur", "blur=", "blur=x", "size=3", "blur=1,blur=2", "rectangle=0:0:1",
+             "rectangle=0.5:0:0.1:1", "fill=red", "blur=99", "stain=0"],
+)  # fmt: skip
+def test_parse_change_refuses_other_texts(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"Expected|Choose"):
+        parse_change(text)

@@ -21,13 +21,14 @@ from bc_model.data.declared_scale import scale_from_mpp
 from bc_model.data.images import read_image
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.errors import ModelError
+from bc_model.errors import ConfigError, ModelError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine, ImageExplanation
 from bc_model.inference.bundle import Bundle, file_sha256, has_bundled_model, open_bundle
 from bc_model.inference.classifier import Classifier, load_classifier
 from bc_model.inference.engine import Engine, compute_prob_malignant
 from bc_model.inference.head import Head
+from bc_model.inference.image_checks import FieldChecks
 from bc_model.inference.image_prediction import Prediction
 from bc_model.inference.model_card import (
     DecisionThreshold,
@@ -223,11 +224,13 @@ def test_predict_in_the_uncertain_range_is_uncertain(
 
 @pytest.mark.parametrize(("severity", "outcome"), [("warning", "uncertain"), ("blocking", None)])
 def test_an_unusual_image_has_no_class_at_any_probability(
-    severity: str, outcome: str | None, card: ModelCard
+    severity: str, outcome: str | None, card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engine_with((0.0, 9.0), card)
     unusual = make_check("BC170", Severity(severity), focus=4.0, limit=5.0)
-    engine.engine.input_reference = SimpleNamespace(check=lambda *_, **__: [unusual])
+    monkeypatch.setattr(
+        "bc_model.inference.classifier.check_field", lambda *_, **__: FieldChecks((unusual,))
+    )
     prediction = predict(engine)
     assert prediction.outcome == outcome
     found = [check for check in prediction.checks if check.code == "BC178"]
@@ -370,6 +373,42 @@ def test_predict_without_a_stated_scale_is_blocked(scaled_card: ModelCard) -> No
     assert not prediction.is_classified
 
 
+@pytest.mark.parametrize(
+    ("options", "mpp"),
+    [({"scale": "20x"}, 0.5), ({"scale": 0.6}, 0.6), ({"magnification": np.int64(200)}, 3.994)],
+)
+def test_predict_accepts_scales_in_every_form(
+    scaled_card: ModelCard, options: dict[str, Any], mpp: float
+) -> None:
+    prediction = Classifier(engine_with((0.0, 1.0), scaled_card)).predict(image(), **options)
+    assert prediction.scale.mpp == pytest.approx(mpp, abs=0.01)
+    assert prediction.scale.source == "user"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "big"}, "Invalid scale 'big'"),
+        ({"scale": 0}, "Expected 0.05"),
+        ({"magnification": "200X"}, "Expected a positive integer"),
+        ({"scale": "20x", "magnification": 200}, "given twice"),
+    ],
+)
+def test_predict_refuses_other_scales(
+    scaled_card: ModelCard, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Classifier(engine_with((0.0, 1.0), scaled_card)).predict(image(), **options)
+
+
+def test_predict_of_a_reduced_image_keeps_the_scale_of_the_file(scaled_card: ModelCard) -> None:
+    prediction = Classifier(engine_with((0.0, 1.0), scaled_card)).predict(
+        image(700, 460), scale="0.3", reduction=2
+    )
+    assert (prediction.scale.mpp, prediction.mpp) == (0.3, 0.6)
+    assert prediction.is_classified  # 0.6 µm per pixel fits the model, 0.3 is too small a field.
+
+
 def test_predict_that_is_blocked_is_shown_on_request_and_marked(scaled_card: ModelCard) -> None:
     classifier = Classifier(engine_with((0.0, 1.0), scaled_card))
     forced = classifier.predict(image(), show_anyway=True)
@@ -467,9 +506,9 @@ def test_predict_answers_only_if_most_tiles_with_tissue_are_usual(
 ) -> None:  # fmt: skip
     found = iter(tiles)
 
-    def check(*_: object, **__: object) -> tuple[None, tuple[Check, ...]]:
+    def check(*_: object, **__: object) -> FieldChecks:
         tile = next(found)
-        return None, (tile,) if tile else ()
+        return FieldChecks((tile,) if tile else ())
 
     monkeypatch.setattr("bc_model.inference.classifier.check_field", check)
     prediction = Classifier(engine_with((0.0, 2.0), scaled_card)).predict(

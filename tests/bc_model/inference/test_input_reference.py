@@ -10,8 +10,8 @@ from sklearn.covariance import ShrunkCovariance
 from bc_model.checks import Severity
 from bc_model.data.image_operations import fluorescence_like, ihc_like
 from bc_model.errors import BundleError, DataError
-from bc_model.inference.input_reference import Distance, InputReference
-from bc_model.inference.suitability import MEASUREMENTS, measure_field
+from bc_model.inference.input_reference import Distance, InputReference, Measured, check_measured
+from bc_model.inference.suitability import COLORS, MEASUREMENTS, measure_field
 from bc_model.inference.texture import texture_features
 
 
@@ -43,7 +43,7 @@ def reference() -> InputReference:
 
 def codes(reference: InputReference, image: np.ndarray) -> dict[str, Severity]:
     measurements, textures = measure([image])
-    found = list(reference.check(measurements[0], textures[0]))
+    found = list(check_measured(reference.measure(measurements[0], textures[0])))
     for check in found:
         check.message.encode()
     return {check.code: check.severity for check in found}
@@ -114,7 +114,10 @@ def test_enlarged_images_have_their_own_limits_of_the_focus() -> None:
     assert fitted.focus_limits == pytest.approx((4.2, 4.2 - 0.35 * 9.8))
     values = np.full(len(MEASUREMENTS), 3.0)
     codes = [
-        [c.code for c in fitted.check(values, textures[0], is_enlarged=enlarged)]
+        [
+            check.code
+            for check in check_measured(fitted.measure(values, textures[0], is_enlarged=enlarged))
+        ]
         for enlarged in (False, True)
     ]
     assert ["BC170" in found for found in codes] == [True, False]
@@ -138,3 +141,36 @@ def test_one_case_is_refused() -> None:
     images = [make_tissue(np.random.default_rng(0))] * 3
     with pytest.raises(DataError, match="two cases"):
         InputReference.fit(*measure(images), np.array(["1"] * 3), np.zeros(3, bool))
+
+
+def test_measured_values_have_their_limits(reference: InputReference) -> None:
+    measurements, textures = measure([make_tissue(np.random.default_rng(3))])
+    measured = reference.measure(measurements[0], textures[0])
+    values = dict(zip(MEASUREMENTS, measurements[0].tolist(), strict=True))
+    for name in ("tissue", "dark", "brightness", "pen", "brown", "focus", "flat"):
+        assert measured[name].value == values[name]
+    assert (measured["focus"].warning_limit, measured["focus"].blocking_limit) == (
+        reference.focus_limits
+    )
+    assert measured["color"].value == reference.color.measure(measurements[:1, COLORS])[0]
+    assert all(entry.severity is None for entry in measured.values())
+
+
+@pytest.mark.parametrize(
+    ("value", "is_minimum", "severity"),
+    [
+        (1.0, False, None),
+        (1.1, False, Severity.WARNING),
+        (2.0, False, Severity.WARNING),
+        (2.1, False, Severity.BLOCKING),
+        (2.0, True, None),
+        (1.9, True, Severity.WARNING),
+        (0.9, True, Severity.BLOCKING),
+    ],
+)
+def test_a_measured_value_beyond_a_limit_fails(
+    value: float, is_minimum: bool, severity: Severity | None
+) -> None:
+    limits = (2.0, 1.0) if is_minimum else (1.0, 2.0)
+    assert Measured(value, *limits, is_minimum=is_minimum).severity == severity
+    assert Measured(value, None, None, is_minimum=is_minimum).severity is None
