@@ -43,6 +43,10 @@ class FeatureTable:
         path, case, name = (rows[key].to_numpy(dtype=str) for key in ("path", "case", "class"))
         return cls(path, case, name, predicted.features, predicted.stain)
 
+    def select(self, mask: np.ndarray) -> FeatureTable:
+        """Return the images in a mask of shape (n_images,), bool."""
+        return FeatureTable(*(getattr(self, field.name)[mask] for field in fields(self)))
+
     def save(self, path: Path, network: str) -> None:
         """Write the table atomically; `network` is the hash of the network."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,18 +8,29 @@ regression predicts the µm per pixel from the features of structures in
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
 
 from bc_model.checks import Check, Severity, make_check
+from bc_model.data.breakhis import MPP_RANGE
+from bc_model.data.declared_scale import scale_of_frame
+from bc_model.data.images import FRAME_PX
 from bc_model.errors import BundleError, DataError
+from bc_model.inference.bundle import Bundle, file_sha256
+from bc_model.inference.model_card import write_model_card
 from bc_model.inference.texture import N_STRUCTURE, texture_features
 from bc_model.utils.arrays import read_npz
+from bc_model.utils.io import write_bytes_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCALE_FILE = "scale.npz"
 
@@ -29,6 +40,8 @@ WARNING_OCTAVES, BLOCKING_OCTAVES = 0.5, 0.75
 
 _GAMMA, _PENALTY = 0.002, 0.1
 _VIEWS_PER_IMAGE = 10
+_MAX_PER_CASE = 12
+"""Images of one case and magnification."""
 _OCTAVES_FINER, _OCTAVES_COARSER = 1.75, 2.0
 _MAX_SUPPORT = 4000
 _MAX_BYTES = 2**24
@@ -92,7 +105,7 @@ class ScaleEstimator:
         kernel = np.exp(-_GAMMA * _squared_distances(x, self.support.astype(np.float32)))
         return np.einsum("nm,m->n", kernel, self.weights) + self.offset
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | BinaryIO) -> None:
         """Write the arrays as ``.npz``, without pickle."""
         offset = np.array(self.offset, np.float32)
         values = (self.mean, self.sd, self.support, self.weights, offset)
@@ -119,13 +132,13 @@ class ScaleEstimator:
 
 
 def fit_scale_estimator(
-    images: list[np.ndarray], mpps: np.ndarray, input_size: tuple[int, int], *, seed: int = 0
+    images: Iterable[np.ndarray], mpps: np.ndarray, input_size: tuple[int, int], *, seed: int = 0
 ) -> ScaleEstimator:
     """Fit an estimator on views of training images at random scales.
 
     Parameters
     ----------
-    images : list of ndarray of shape (height, width, 3), uint8
+    images : iterable of ndarray of shape (height, width, 3), uint8
         Training images at their original size.
     mpps : ndarray of shape (n,)
         Their µm per pixel.
@@ -151,6 +164,43 @@ def fit_scale_estimator(
     return ScaleEstimator(
         mean.astype(np.float32), sd.astype(np.float32), support, weights.astype(np.float32), offset
     )
+
+
+def choose_frames(images: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Return the images that an estimator is fitted to, with their µm per pixel.
+
+    Parameters
+    ----------
+    images : DataFrame
+        Columns case, magnification and width_px. Resized frames are left out, because they have
+        lost the texture that shows their scale, and so are images without a magnification.
+    seed : int
+        Of the choice among the frames of one case.
+
+    Returns
+    -------
+    DataFrame
+        Some of the rows in their order, with the additional column ``mpp``.
+    """
+    is_frame = (images["width_px"] == FRAME_PX[0]) & images["magnification"].isin(MPP_RANGE)
+    frames = images[is_frame].assign(position=np.arange(int(is_frame.sum())))
+    shuffled = frames.sample(frac=1.0, random_state=seed)
+    chosen = shuffled.groupby(["case", "magnification"]).head(_MAX_PER_CASE)
+    chosen = chosen.head(_MAX_SUPPORT // _VIEWS_PER_IMAGE)
+    chosen = chosen.sort_values("position").drop(columns="position")
+    mpps = [scale_of_frame(int(value), FRAME_PX[0]).mpp for value in chosen["magnification"]]
+    return chosen.assign(mpp=np.array(mpps, np.float64))
+
+
+def add_scale_estimator(bundle: Bundle, estimator: ScaleEstimator) -> Bundle:
+    """Write an estimator into a bundle, and return the bundle that lists it in its model card."""
+    path = bundle.folder / SCALE_FILE
+    buffer = io.BytesIO()
+    estimator.save(buffer)
+    write_bytes_atomic(path, buffer.getvalue())
+    card = replace(bundle.card, files=bundle.card.files | {SCALE_FILE: file_sha256(path)})
+    write_model_card(bundle.folder, card)
+    return Bundle(bundle.folder, card)
 
 
 def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

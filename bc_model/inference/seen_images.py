@@ -18,7 +18,7 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import parse_name
-from bc_model.data.hashing import dhash, has_near_duplicate, pixel_sha256
+from bc_model.data.hashing import MAX_DISTANCE, dhash, has_near_duplicate, pixel_sha256
 from bc_model.errors import BundleError
 from bc_model.inference.bundle import MAX_TABLE_BYTES, Bundle
 from bc_model.utils.io import read_text
@@ -59,15 +59,37 @@ class SeenImages:
         or cropped copies are not found, nor copies of images that darken toward one side.
         """
         seen = np.array(list(self.dhash.values()), np.uint64)
-        bits = np.bitwise_count(seen)
-        return has_near_duplicate(
-            dhashes, seen[(bits >= _MIN_MIXED_BITS) & (bits <= 64 - _MIN_MIXED_BITS)]
-        )
+        return has_near_duplicate(dhashes, seen[_is_distinctive(seen)])
 
     def to_csv(self) -> str:
         """Return the content of `SEEN_IMAGES_FILE`."""
         lines = (f"{sha256},{value:016x}\n" for sha256, value in sorted(self.dhash.items()))
         return f"{_HEADER}\n{''.join(lines)}"
+
+
+def find_copies(image: np.ndarray, dhashes: np.ndarray) -> np.ndarray:
+    """Return which images, by their difference hashes, are near-duplicates of an image.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width, 3), uint8
+        RGB image at its original size.
+    dhashes : ndarray of shape (n,), uint64
+        See `bc_model.data.hashing.dhash`.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    own = np.array([dhash(image)], np.uint64)
+    is_near: np.ndarray = np.bitwise_count(own ^ dhashes) <= MAX_DISTANCE
+    return is_near & _is_distinctive(dhashes)
+
+
+def _is_distinctive(dhashes: np.ndarray) -> np.ndarray:
+    bits = np.bitwise_count(dhashes)
+    is_mixed: np.ndarray = (bits >= _MIN_MIXED_BITS) & (bits <= 64 - _MIN_MIXED_BITS)
+    return is_mixed
 
 
 def read_seen_images(bundle: Bundle) -> SeenImages | None:

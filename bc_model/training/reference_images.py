@@ -29,7 +29,7 @@ from bc_model.evaluation.error_analysis import (
 from bc_model.evaluation.features import FeatureTable
 from bc_model.inference.bundle import MODEL_FOLDER, Bundle
 from bc_model.inference.engine import Engine
-from bc_model.inference.seen_images import read_seen_images
+from bc_model.inference.seen_images import find_copies, read_seen_images
 from bc_model.training.run import Run, RunImages
 
 DatasetLoader = Callable[[RegisteredDataset], Dataset]
@@ -44,7 +44,8 @@ class ReferenceImages:
     root : Path
         Directory of the dataset.
     rows : pandas.DataFrame
-        One row per image, with path, sha256 of the pixels, case, class, and the subset 'train'.
+        One row per image, with path, sha256 and dhash of the pixels, case, class, and the subset
+        'train'. The dhash of an image that the model does not list is 0.
     directory : Path
         Directory of the stored features.
     source : str
@@ -73,7 +74,12 @@ class TrainingReference:
     table: FeatureTable
 
     def nearest(
-        self, features: np.ndarray, *, k: int = 4, exclude_case: str = "", exclude_sha256: str = ""
+        self,
+        features: np.ndarray,
+        *,
+        k: int = 4,
+        exclude_case: str = "",
+        is_own: np.ndarray | None = None,
     ) -> tuple[Neighbor, ...] | Check:
         """Return the nearest training images of other cases, or check BC197 without any.
 
@@ -83,25 +89,40 @@ class TrainingReference:
             Features of the image, from `Engine.predict_with_features`.
         k : int, default=4
             Largest number of images, at most one per case.
-        exclude_case, exclude_sha256 : str
-            Case and hash of the pixels of the image itself. If a training image has the hash, its
-            case is excluded, too.
+        exclude_case : str
+            Case of the image; empty if it is unknown.
+        is_own : ndarray of shape (n_images,), bool, optional
+            Training images that are copies of the image. Their cases are excluded, too.
 
         Returns
         -------
         tuple of Neighbor or Check
             Images in ascending order of the cosine distance, in [0, 2].
         """
-        rows = self.images.rows
-        path = ""
-        own = rows[rows["sha256"] == exclude_sha256] if exclude_sha256 else rows[:0]
-        if len(own):
-            path = str(own["path"].iloc[0])
-            exclude_case = exclude_case or str(own["case"].iloc[0])
+        table = self.table
+        if is_own is not None and is_own.any():
+            own_cases = set(table.case[is_own]) - {""}
+            table = table.select(~is_own & ~np.isin(table.case, list(own_cases)))
         (found,) = find_nearest(
-            features[None], np.array([exclude_case]), np.array([path]), self.table, count=k
+            features[None], np.array([exclude_case]), np.array([""]), table, count=k
         )
         return found or make_check("BC197")
+
+    def find_copies(self, image: np.ndarray) -> np.ndarray:
+        """Return which training images are copies of an image, also resized or recompressed ones.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width, 3), uint8
+            RGB image at its original size.
+
+        Returns
+        -------
+        ndarray of shape (n_images,), bool
+        """
+        rows = self.images.rows
+        is_same: np.ndarray = (rows["sha256"] == pixel_sha256(image)).to_numpy(bool)
+        return is_same | find_copies(image, rows["dhash"].to_numpy(np.uint64))
 
     def read(self, neighbor: Neighbor, *, decode: Decode = decode_image) -> tuple[str, bytes]:
         """Return the hash of the pixels of a neighbor and the content of its file.
@@ -171,7 +192,7 @@ def find_reference_images(
         rows = table[is_seen | (is_copy & _has_scale(table, supported))]
         if len(rows) and (best is None or len(rows) > len(best.rows)):
             name = f"{registered.name}-{bundle.graph_sha256[:16]}"
-            columns = rows[["path", "sha256", "case", "class"]].reset_index(drop=True)
+            columns = rows[["path", "sha256", "dhash", "case", "class"]].reset_index(drop=True)
             best = ReferenceImages(
                 dataset.root,
                 columns.assign(subset="train"),
@@ -242,7 +263,7 @@ def find_nearest_images(
         features[0],
         k=k,
         exclude_case=parsed.case if parsed else "",
-        exclude_sha256=pixel_sha256(image),
+        is_own=reference.find_copies(image),
     )
 
 
@@ -276,6 +297,9 @@ def _read_run_subset(bundle: Bundle, subset: str) -> ReferenceImages | None:
     rows = found.split[found.split["subset"] == subset].reset_index(drop=True)
     if rows.empty or not all((found.root / path).is_file() for path in rows["path"]):
         return None
+    listed = read_seen_images(bundle)
+    known = listed.dhash if listed else {}
+    rows["dhash"] = np.array([known.get(sha256, 0) for sha256 in rows["sha256"]], np.uint64)
     return ReferenceImages(found.root, rows, run.evaluation_dir, f"the run {run.name}")
 
 

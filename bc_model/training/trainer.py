@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, load_dataset
-from bc_model.data.images import is_enlarged, list_image_files
+from bc_model.data.images import crop_to_field, is_enlarged, list_image_files, read_image
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot, training_size
 from bc_model.data.registry import find_images_dir
 from bc_model.data.splits import (
@@ -57,6 +57,11 @@ from bc_model.inference.input_reference import (
 )
 from bc_model.inference.model_card import StainStatistics, write_model_card
 from bc_model.inference.quantization import measure_parity
+from bc_model.inference.scale_check import (
+    add_scale_estimator,
+    choose_frames,
+    fit_scale_estimator,
+)
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.jobs import hold_job
 from bc_model.model import build_model, freeze_backbone, reference_logits, unfreeze_from
@@ -384,6 +389,7 @@ class Trainer:
         )
         write_model_card(bundle.folder, card)
         self.bundle = self._add_input_reference(Bundle(bundle.folder, card))
+        self.bundle = self._add_scale_estimator(self.bundle)
         _log_report(report)
 
     def _finish(self) -> None:
@@ -543,6 +549,28 @@ class Trainer:
             return add_input_reference(bundle, pixels, rows["case"].to_numpy(str), enlarged)
         except (BcModelError, OSError) as error:  # The run does not need it.
             logger.warning("The input reference was not saved: %s", error)
+            return bundle
+
+    def _add_scale_estimator(self, bundle: Bundle) -> Bundle:
+        """Return the bundle with a scale estimator, if enough cases have frames of known scale."""
+        rows = self.split[(self.split["subset"] == "train") & (self.split["case"] != "")]
+        images = self.dataset.images.set_index("path", drop=False).loc[rows["path"]]
+        chosen = choose_frames(images, seed=self.config.seed)
+        if chosen["case"].nunique() < MIN_REFERENCE_CASES:
+            return bundle
+        message = "Measuring the scale of the training images"
+        self.run_dir.write_status("running", message=message, phase="evaluation")
+        frames = (
+            np.ascontiguousarray(crop_to_field(read_image(self.dataset.root / path)))
+            for path in chosen["path"]
+        )
+        try:
+            estimator = fit_scale_estimator(
+                frames, chosen["mpp"].to_numpy(), bundle.image_size, seed=self.config.seed
+            )
+            return add_scale_estimator(bundle, estimator)
+        except (BcModelError, OSError) as error:  # The run does not need it.
+            logger.warning("The scale check was not saved: %s", error)
             return bundle
 
     def _training_statistics(self) -> StainStatistics | None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from bc_model.checks import Severity
 from bc_model.errors import BundleError
-from bc_model.inference.scale_check import ScaleEstimator, fit_scale_estimator
+from bc_model.inference.scale_check import ScaleEstimator, choose_frames, fit_scale_estimator
 from bc_model.inference.texture import texture_features
 
 SIZE = (96, 128)
@@ -83,3 +84,23 @@ def test_arrays_that_do_not_fit_are_refused(estimator: ScaleEstimator, tmp_path:
     ).save(path)
     with pytest.raises(BundleError, match="do not fit"):
         ScaleEstimator.load(path)
+
+
+def test_choose_frames_takes_full_size_frames_of_known_scale() -> None:
+    images = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(33)],
+            "case": ["a"] * 30 + ["b", "b", "b"],
+            "magnification": [200] * 30 + [100, pd.NA, 200],
+            "width_px": [700] * 31 + [700, 350],
+        }
+    )
+    chosen = choose_frames(images)
+    assert chosen.groupby(["case", "magnification"]).size().to_dict() == {
+        ("a", 200): 12,
+        ("b", 100): 1,
+    }
+    assert list(chosen.index) == sorted(chosen.index)
+    # Geometric means of 0.5 and 0.6, and of 1.0 and 1.2 µm per pixel.
+    assert set(chosen["mpp"].round(3)) == {0.548, 1.095}
+    assert choose_frames(images[31:]).empty

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -178,6 +179,12 @@ def test_nearest_excludes_the_image_and_its_case(
         cases = [neighbor.case for neighbor in found]
         assert row["case"] not in cases
         assert len(cases) == len(set(cases)) == reference.images.rows["case"].nunique() - 1
+    # A recompressed copy has other pixels, and is recognized by its difference hash.
+    packed = cv2.imdecode(cv2.imencode(".jpg", image[..., ::-1])[1], cv2.IMREAD_COLOR_RGB)
+    assert (packed != image).any()
+    found = find_nearest_images(engine, reference, packed, name="renamed.jpg", k=50)
+    assert isinstance(found, tuple)
+    assert row["case"] not in [neighbor.case for neighbor in found]
     features = reference.table.features[0]
     nearest = reference.nearest(features, exclude_case="")
     assert isinstance(nearest, tuple)

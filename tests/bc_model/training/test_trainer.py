@@ -15,15 +15,20 @@ import pytest
 from bc_model import jobs
 from bc_model.checks import is_blocked, make_check
 from bc_model.data.dataset import load_dataset
+from bc_model.data.images import read_image
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
 from bc_model.data.registry import link_folder
 from bc_model.data.splits import count_leakage, read_split
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
+from bc_model.data.synthetic import generate_dataset
 from bc_model.errors import ModelError, RunError, SplitError, WeightsError
 from bc_model.evaluation import read_report
 from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.classifier import load_classifier
 from bc_model.inference.input_checks import check_staining
+from bc_model.inference.input_reference import REFERENCE_FILE
 from bc_model.inference.model_card import CardMetrics, SubsetCounts
+from bc_model.inference.scale_check import SCALE_FILE
 from bc_model.inference.seen_images import SeenImages
 from bc_model.model import build_model, load_keras
 from bc_model.training import trainer as trainer_module
@@ -581,3 +586,26 @@ def test_config_from_pretrained_weights_fine_tunes_from_the_default_block(
 
 def test_train_leaves_keras_in_float32() -> None:
     assert keras.config.dtype_policy().name == "float32"
+
+
+# --- The parts that judge the input ---
+
+
+def test_run_with_enough_cases_checks_the_scale_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "MIN_REFERENCE_CASES", 4)
+    data = tmp_path / "set"
+    generate_dataset(data, n_cases=10, images_per_case=1, size=(460, 700))
+    run = Run.create(tmp_path / "run")
+    train(make_config(data, image_size=(64, 96), head_epochs=1, finetune_epochs=0), run)
+    classifier = load_classifier(run.path)
+    assert {REFERENCE_FILE, SCALE_FILE} <= set(classifier.bundle.card.files)
+    row = next(load_dataset(data).images.itertuples())
+    image = read_image(data / row.path)
+    prediction = classifier.predict(image, magnification=row.magnification, show_anyway=True)
+    assert prediction.estimated_mpp == pytest.approx(prediction.scale.mpp, rel=0.4)
+
+
+def test_run_with_few_cases_has_no_scale_estimator(tiny_run: Run) -> None:
+    assert open_bundle(tiny_run.path).card.files.keys().isdisjoint({REFERENCE_FILE, SCALE_FILE})
